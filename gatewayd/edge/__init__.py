@@ -1,0 +1,1 @@
+"""What touches the world: one thin module per outside thing; none imports another."""
