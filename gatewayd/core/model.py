@@ -100,6 +100,7 @@ class TagReport:
     battery_mv: int | None = None
     identity: Mapping[str, str | int] | None = None  # iBeacon uuid/major/minor, Eddystone namespace/instance
     measurements: Mapping[str, float] = field(default_factory=dict)  # e.g. temperature_c
+    raw: bytes = b""  # the frame as heard where it could not be read: tells a copy from another
 
     @property
     def event(self) -> TagEvent:
@@ -176,6 +177,7 @@ class Fix:
     satellites: int | None = None  # used
     utc_s: float | None = None  # the receiver's own time of the fix, since 1970; None when not credible
     simulated: bool = False
+    estimated: bool = False  # by dead reckoning, or typed in: reported, never trusted
 
 
 class Subject(StrEnum):
@@ -230,6 +232,8 @@ class Draft:
     replaces: bool = False  # only the newest message of this topic counts
     clears: bool = False  # an empty retained payload: the topic is withdrawn
     expires_s: int | None = None  # MQTT 5 message expiry
+    response_topic: str | None = None  # a reply's whole topic, in place of `topic`, as its command asked
+    correlation: bytes | None = None  # MQTT 5 correlation data of the command that is answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +252,8 @@ class Message:
     replaces: bool = False
     clears: bool = False
     expires_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
     sound: bytes | None = field(default=None, repr=False)  # an audio chunk's Ogg pages; `body` describes them
 
 

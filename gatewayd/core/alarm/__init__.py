@@ -1,0 +1,83 @@
+"""The alarm: what happens, what people do about it, and what is told of both.
+
+The rules, with the figures they bind to:
+- A press raises an alarm at once; nothing is waited for. A tag has one open alarm at a time of each mode: a
+  test is never taken for an emergency, nor an emergency for part of a test.
+- Pressed again within 10 s of what was last said, a press is counted; later it is `repeated`. So a flood of
+  presses says something every 10 s and the alarm does not grow.
+- More than 10 min after the last press it is a new emergency under the same id: `repeated` carries all that
+  `raised` does, sound starts again and handling goes back to raised, so that somebody has to take it again.
+- No alarm that is meant is ever closed by the gateway. A test ends 10 min after its last press.
+- Presses of two workers within 2 min verify each other. Two tags of one worker do not; nor does a press that
+  failed to prove itself. A tag without a worker counts as somebody of its own.
+- There is one microphone. A recording belongs to the alarm that began it; an alarm raised meanwhile extends
+  it and says where to listen (`recorded_in`). It ends when no open alarm wants it any more. A test does not
+  open it.
+- Every transition is told as an event and in the retained state; both go before anything else. Deliveries
+  and chunks are noted in the state and wait for its next telling.
+
+`step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says which
+event may happen when; `model` is the alarm as a value, stored and told; `sound` shares out the microphone.
+"""
+
+from gatewayd.core.alarm.events import (
+    Adopted,
+    Chunked,
+    Commanded,
+    Effect,
+    Event,
+    Forget,
+    Hop,
+    HopKind,
+    Positioned,
+    Pressed,
+    Publish,
+    Resumed,
+    Save,
+    Settings,
+    SoundEnded,
+    SoundOpened,
+    SoundUnavailable,
+    Spent,
+    StartAudio,
+    StopAudio,
+    Ticked,
+)
+from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState, adopt, from_json, to_json
+from gatewayd.core.alarm.step import step
+from gatewayd.core.alarm.table import TABLE, Handling, Trigger
+
+__all__ = [
+    "TABLE",
+    "Adopted",
+    "Alarm",
+    "Alarms",
+    "Audio",
+    "AudioState",
+    "Chunked",
+    "Commanded",
+    "Effect",
+    "Event",
+    "Forget",
+    "Handling",
+    "Hop",
+    "HopKind",
+    "Positioned",
+    "Pressed",
+    "Publish",
+    "Resumed",
+    "Save",
+    "Settings",
+    "SoundEnded",
+    "SoundOpened",
+    "SoundUnavailable",
+    "Spent",
+    "StartAudio",
+    "StopAudio",
+    "Ticked",
+    "Trigger",
+    "adopt",
+    "from_json",
+    "step",
+    "to_json",
+]

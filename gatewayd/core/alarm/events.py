@@ -1,0 +1,180 @@
+"""What `step` is told, and what it asks to be done. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from gatewayd.core.alarm.model import Alarm
+from gatewayd.core.command import Command, Reply
+from gatewayd.core.model import Body, Draft, Instant, Press
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is configured of alarms."""
+
+    audio: bool  # [audio] enabled
+    duration_s: float  # [audio] duration
+
+
+# --- what happened ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressed:
+    """A tag's or the wired button was pressed."""
+
+    press: Press
+    next_alarm_id: str  # the stored UUIDv7 that an alarm of this tag takes if it raises one
+    position: Body | None = None  # the contract's position object
+    recent: tuple[Body, ...] = ()  # up to two positions before it
+    decided: Instant  # when the press was known to be one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positioned:
+    """There is a position. To be told at every fix: `step` knows when it is due."""
+
+    position: Body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundOpened:
+    """The microphone delivers sound for this alarm."""
+
+    alarm: str
+    codec: str
+    head: str  # the stream's two header pages, base64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundUnavailable:
+    """The microphone does not deliver; it is tried again until the recording ends."""
+
+    alarm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundEnded:
+    """The recording of this alarm is complete."""
+
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunked:
+    """So many chunks of this alarm exist by now; `gaps`: what sound is missing in the newest one."""
+
+    alarm: str
+    chunks: int
+    gaps: tuple[Body, ...] = ()
+
+
+class HopKind(StrEnum):
+    """How far a message has come."""
+
+    STORED = "stored"  # on the disk, synced
+    PUBLISHED = "published"  # handed to the broker
+    CONFIRMED = "confirmed"  # PUBACK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """One of an alarm's events has come that far. To be told of every one: `step` knows which count."""
+
+    alarm: str
+    message: str  # the message's id
+    kind: HopKind
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded:
+    """Somebody at ops gave a command that was understood and is new."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """The broker holds an alarm of ours (`adopt` read it); the disk may not know it."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """The daemon has started and `alarms` is what its disk held: recordings that were running go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time passed. To be told about once a second."""
+
+
+Event: TypeAlias = (
+    Pressed
+    | Positioned
+    | SoundOpened
+    | SoundUnavailable
+    | SoundEnded
+    | Chunked
+    | Hop
+    | Commanded
+    | Adopted
+    | Resumed
+    | Ticked
+)
+
+
+# --- what to do ---------------------------------------------------------------------------------------------
+# Whatever one step asks to be published and saved goes into one transaction, with the tag's presence.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Publish this."""
+
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Store this alarm (`to_json`) in place of what is stored of it."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """Erase what is stored of this alarm."""
+
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """This id is in use: where it is stored as a tag's next alarm id, a fresh one takes its place."""
+
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAudio:
+    """Record for this alarm until `for_s` seconds from now; if it is being recorded, go on until then."""
+
+    alarm: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAudio:
+    """End this alarm's recording."""
+
+    alarm: str
+
+
+Effect: TypeAlias = Publish | Save | Forget | Spent | StartAudio | StopAudio | Reply

@@ -1,0 +1,172 @@
+"""Who gets the microphone: one recording at a time, shared by every open alarm that wants it.
+
+The recording belongs to the alarm that began it, its recorder; the others are recorded in it. Each says until
+when it wants sound; the recording ends when none does, though its recorder may have been closed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from gatewayd.core.alarm.events import StartAudio, StopAudio
+from gatewayd.core.alarm.model import GAPS, Alarm, Audio, AudioState, elapsed_s, known, later
+from gatewayd.core.alarm.table import Trigger
+from gatewayd.core.alarm.turn import Told, Turn
+from gatewayd.core.model import Body
+
+_Change: TypeAlias = Callable[[Audio], Audio]
+
+
+def listen(turn: Turn, alarm: Alarm, for_s: float, actor: Body | None = None) -> Alarm:
+    """Have the alarm recorded for at least `for_s` seconds from now: begin, join or extend the recording."""
+    recorder = _recorder(turn)
+    ends = later(turn.now, for_s)
+    audio = alarm.audio
+    if audio.wanted:
+        if audio.ends is not None and elapsed_s(ends, audio.ends) > 0:
+            ends = audio.ends
+        alarm = turn.save(replace(alarm, audio=replace(audio, ends=ends, actor=actor)))
+        if actor is not None and audio.state is AudioState.RECORDING:
+            alarm = _tell(turn, alarm)
+    elif recorder is None:
+        begun = replace(
+            audio, state=AudioState.STARTING, recorded_in=None, ends=ends, actor=actor, reason=None
+        )
+        alarm = turn.save(replace(alarm, audio=begun))
+    else:
+        joined = replace(
+            audio,
+            state=recorder.audio.state,
+            recorded_in=recorder.id,
+            ends=ends,
+            actor=actor,
+            reason=recorder.audio.reason,
+        )
+        alarm = turn.save(replace(alarm, audio=joined))
+        if joined.state is not AudioState.STARTING:
+            alarm = _tell(turn, alarm)
+    _record(turn)
+    return alarm
+
+
+def opened(turn: Turn, alarm: str, codec: str, head: str) -> None:
+    """The microphone delivers."""
+
+    def change(audio: Audio) -> Audio:
+        return replace(audio, state=AudioState.RECORDING, reason=None)
+
+    recorder = turn.alarms.get(alarm)
+    if recorder is not None and recorder.audio.wanted:
+        turn.note(replace(recorder, audio=replace(recorder.audio, codec=codec, head=head)))
+    _change(turn, alarm, change)
+
+
+def unavailable(turn: Turn, alarm: str, reason: str) -> None:
+    """The microphone does not deliver."""
+    _change(turn, alarm, lambda audio: replace(audio, state=AudioState.UNAVAILABLE, reason=reason))
+
+
+def ended(turn: Turn, alarm: str) -> None:
+    """The recording is complete, and with it everyone's part; the state tells how many chunks it has.
+
+    Not when the next one is only starting: then it is the one before that has come to its end.
+    """
+    recorder = turn.alarms.get(alarm)
+    if recorder is not None and recorder.audio.state is not AudioState.STARTING:
+        _change(turn, alarm, lambda audio: replace(audio, state=AudioState.ENDED))
+        turn.state(turn.alarms[alarm])
+
+
+def chunked(turn: Turn, alarm: Alarm, chunks: int, gaps: tuple[Body, ...]) -> None:
+    """Note how many chunks there are, and what sound is missing in the newest."""
+    told = (*alarm.audio.gaps, *gaps)[-GAPS:]
+    turn.note(replace(alarm, audio=replace(alarm.audio, chunks=chunks, gaps=told)))
+
+
+def resume(turn: Turn) -> None:
+    """Go on recording what was being recorded when the daemon stopped, for as long as was left."""
+    for alarm in list(turn.alarms.values()):
+        if alarm.audio.wanted:
+            turn.note(replace(alarm, audio=_resumed(turn, alarm.audio)))
+    settle(turn)
+    _record(turn)
+
+
+def stop(turn: Turn, actor: Body) -> bool:
+    """End the recording now, whoever wants it. False when there is none."""
+    wanting = [alarm for alarm in turn.alarms.values() if alarm.audio.wanted]
+    for alarm in wanting:
+        turn.note(replace(alarm, audio=replace(alarm.audio, ends=turn.now, actor=actor)))
+    settle(turn)
+    return bool(wanting)
+
+
+def settle(turn: Turn) -> None:
+    """End the parts that are over, and the recording when nobody wants it any more."""
+    wanting = [alarm for alarm in turn.alarms.values() if alarm.audio.wanted]
+    if not wanting:
+        return
+    recorder = _recorder(turn)
+    current = {alarm.id for alarm in wanting if alarm.open and _left_s(turn, alarm.audio) > 0}
+    if recorder is None:  # what was stored of it is damaged: nothing is being recorded
+        current = set()
+    for alarm in wanting:
+        if alarm.id not in current and not (current and alarm is recorder):
+            _tell(turn, turn.note(replace(alarm, audio=replace(alarm.audio, state=AudioState.ENDED))))
+    if recorder is not None and not current:
+        turn.effects.append(StopAudio(alarm=recorder.id))
+
+
+def _recorder(turn: Turn) -> Alarm | None:
+    return next(
+        (alarm for alarm in turn.alarms.values() if alarm.audio.wanted and alarm.audio.recorded_in is None),
+        None,
+    )
+
+
+def _record(turn: Turn) -> None:
+    """Have the microphone record for as long as somebody wants it."""
+    recorder = _recorder(turn)
+    if recorder is not None:
+        left_s = max(_left_s(turn, alarm.audio) for alarm in turn.alarms.values() if alarm.audio.wanted)
+        turn.effects.append(StartAudio(alarm=recorder.id, for_s=left_s))
+
+
+def _left_s(turn: Turn, audio: Audio) -> float:
+    return 0.0 if audio.ends is None else -elapsed_s(audio.ends, turn.now)
+
+
+def _resumed(turn: Turn, audio: Audio) -> Audio:
+    """Return the part as it goes on in this boot: what is left of it, all of it where nobody can tell."""
+    left_s = _left_s(turn, audio) if turn.settings.audio else 0.0
+    left_s = turn.settings.duration_s if left_s == -float("inf") else left_s
+    state = AudioState.STARTING if left_s > 0 else audio.state
+    return replace(audio, state=state, ends=later(turn.now, left_s))
+
+
+def _change(turn: Turn, recorder: str, change: _Change) -> None:
+    """Change the part of everyone in the recorder's recording, and tell it where the state is another."""
+    for alarm in list(turn.alarms.values()):
+        if alarm.audio.wanted and recorder in (alarm.id, alarm.audio.recorded_in):
+            audio = change(alarm.audio)
+            changed = turn.note(replace(alarm, audio=audio))
+            if audio.state is not alarm.audio.state:
+                _tell(turn, changed)
+
+
+def _tell(turn: Turn, alarm: Alarm) -> Alarm:
+    """Tell how the alarm's part in the recording is now."""
+    audio = alarm.audio
+    trigger = {
+        AudioState.RECORDING: Trigger.AUDIO_STARTED,
+        AudioState.UNAVAILABLE: Trigger.AUDIO_UNAVAILABLE,
+        AudioState.ENDED: Trigger.AUDIO_ENDED,
+    }[audio.state]
+    body = known({"recorded_in": audio.recorded_in})
+    if trigger is Trigger.AUDIO_STARTED:
+        body |= known({"codec": audio.codec if audio.recorded_in is None else None, "ends_at": audio.ends})
+    elif trigger is Trigger.AUDIO_UNAVAILABLE:
+        body |= {"reason": audio.reason}
+    return turn.tell(alarm, trigger, body, Told(actor=audio.actor))

@@ -1,0 +1,96 @@
+"""The desk: a command comes in, is carried out once, and is answered as often as it is asked.
+
+What could be read is remembered with its answer, so that the same command again (a redelivery, an impatient
+person) gets the same reply and has no second effect. What could not be read is refused anew each time, the
+same way; nothing is kept of it, so noise fills neither memory nor disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final, TypeAlias
+
+from gatewayd.core import payload
+from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
+from gatewayd.core.alarm.model import elapsed_s
+from gatewayd.core.command import Code, Incoming, Reply, read
+from gatewayd.core.model import Instant
+
+# A command is delivered again within the session's hour, or given again within a shift.
+REMEMBER_S: Final = 24 * 3600.0
+REMEMBER_MAX: Final = 1_000  # a hundred alarms a day with ten commands each; some 200 bytes apiece
+
+Replies: TypeAlias = Mapping[str, Reply]  # by the command's id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveReply:
+    """Store this reply (`to_json`) under its command's id."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetReply:
+    """Erase the reply stored under this command's id."""
+
+    command: str
+
+
+def answer(
+    alarms: Alarms, replies: Replies, incoming: Incoming, now: Instant, settings: Settings
+) -> tuple[Alarms, Replies, tuple[Effect | SaveReply | ForgetReply, ...]]:
+    """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
+
+    As with `step`, everything asked to be published and saved belongs into one transaction.
+    """
+    command = read(incoming, now)
+    if command.id is not None and command.id in replies:  # also when it has expired by now
+        return alarms, replies, (_publish(replies[command.id], incoming),)
+    if isinstance(command, Reply):
+        return alarms, replies, (_publish(command, incoming),)
+    alarms, effects = step(alarms, Commanded(command=command), now, settings)
+    done: list[Effect | SaveReply | ForgetReply] = []
+    for effect in effects:
+        if isinstance(effect, Reply):
+            replies, forgotten = _remember(replies, effect, now)
+            done += (_publish(effect, incoming), SaveReply(reply=effect), *forgotten)
+        else:
+            done.append(effect)
+    return alarms, replies, tuple(done)
+
+
+def to_json(reply: Reply) -> str:
+    """Return the reply as it is stored."""
+    code = None if reply.code is None else reply.code.value
+    return payload.dump({"id": reply.id, "at": reply.at, "code": code, "message": reply.message})
+
+
+def from_json(text: str) -> Reply:
+    """Return the reply `to_json` stored. ValueError that says what was expected when it is damaged."""
+    match payload.load(text):
+        case {"id": str(name), "at": Instant() as at, "code": None}:
+            return Reply(id=name, at=at, known=True)
+        case {"id": str(name), "at": Instant() as at, "code": str(code), "message": str(message)}:
+            return Reply(id=name, at=at, code=Code(code), message=message, known=True)
+        case _:
+            raise ValueError(f"expected a stored reply, got {text[:80]!r}")
+
+
+def _publish(reply: Reply, incoming: Incoming) -> Publish:
+    return Publish(draft=reply.draft(incoming.response_topic, incoming.correlation))
+
+
+def _remember(replies: Replies, reply: Reply, now: Instant) -> tuple[Replies, list[ForgetReply]]:
+    """Return the replies with this one, without those that are too old or too many.
+
+    One of an earlier boot whose age no clock can tell is kept: only their number bounds those.
+    """
+    kept = {name: old for name, old in replies.items() if not REMEMBER_S < elapsed_s(old.at, now) < inf}
+    excess = len(kept) - (REMEMBER_MAX - 1)
+    for name in sorted(kept, key=lambda name: kept[name].at.wall_s)[: max(excess, 0)]:
+        del kept[name]
+    forgotten = [ForgetReply(command=name) for name in replies if name not in kept]
+    return {**kept, str(reply.id): reply}, forgotten

@@ -1,0 +1,1263 @@
+"""The alarm: each rule by itself, then all of them against whatever comes in whatever order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract import validate
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gatewayd.core import payload, topic
+from gatewayd.core.alarm import (
+    TABLE,
+    Adopted,
+    Alarm,
+    Alarms,
+    AudioState,
+    Chunked,
+    Commanded,
+    Effect,
+    Event,
+    Forget,
+    Handling,
+    Hop,
+    HopKind,
+    Positioned,
+    Pressed,
+    Publish,
+    Resumed,
+    Save,
+    Settings,
+    SoundEnded,
+    SoundOpened,
+    SoundUnavailable,
+    Spent,
+    StartAudio,
+    StopAudio,
+    Ticked,
+    Trigger,
+    adopt,
+    from_json,
+    step,
+    to_json,
+)
+from gatewayd.core.command import (
+    Accept,
+    Actor,
+    Close,
+    Code,
+    Command,
+    ListenStart,
+    ListenStop,
+    Order,
+    Outcome,
+    Received,
+    Reply,
+)
+from gatewayd.core.model import (
+    Auth,
+    Body,
+    ClockSource,
+    ClockState,
+    Draft,
+    Instant,
+    Keep,
+    MessageClass,
+    Mode,
+    Press,
+    TagEvent,
+)
+from gatewayd.core.uuid7 import derive, uuid7
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+NOON_S = 1_772_366_400.0
+DURATION_S = 600.0
+SOUND = Settings(audio=True, duration_s=DURATION_S)
+NO_SOUND = Settings(audio=False, duration_s=DURATION_S)
+ADA, BOB = Actor(id="ada", name="Ada"), Actor(id="bob")
+HERE: Body = {"lat": 52.0, "lon": 5.0, "trusted": True, "subject": "vehicle", "method": "gnss"}
+ROUGH: Body = {**HERE, "trusted": False}
+HEAD = "T2dnUw=="
+
+
+class World:
+    """A gateway around the table: its clock, its alarms, and what the last step asked for.
+
+    Everything published is held to the contract.
+    """
+
+    def __init__(self, *, settings: Settings = SOUND, source: ClockSource = ClockSource.NTP) -> None:
+        self.now = Instant(boot="b1", mono_s=100.0, wall_s=NOON_S, source=source, uncertainty_ms=5)
+        self.settings = settings
+        self.alarms: Alarms = {}
+        self.effects: tuple[Effect, ...] = ()
+        self.ids = count(1)
+        self._stamper = payload.Stamper("3f6f5a0e-7c07-4b35-9d2b-2f8a6a0b4d11")
+
+    def do(self, event: Event) -> tuple[Effect, ...]:
+        """Take one step."""
+        self.alarms, self.effects = step(self.alarms, event, self.now, self.settings)
+        for draft in self.drafts:
+            self.told(draft)
+        return self.effects
+
+    def after(self, seconds: float) -> World:
+        """Let time pass."""
+        self.now = replace(self.now, mono_s=self.now.mono_s + seconds, wall_s=self.now.wall_s + seconds)
+        return self
+
+    def reboot(self, seconds: float, source: ClockSource = ClockSource.NTP) -> World:
+        """Lose everything but what is on the disk."""
+        self.alarms = {name: from_json(to_json(alarm)) for name, alarm in self.alarms.items()}
+        self.now = replace(
+            self.now,
+            boot=f"{self.now.boot}+",
+            mono_s=1.0,
+            wall_s=self.now.wall_s + seconds,
+            source=source,
+        )
+        return self
+
+    def told(self, draft: Draft) -> dict[str, Any]:
+        """The message as ops get it."""
+        clock = ClockState(boot="", offset_s=0.0, source=ClockSource.NONE, uncertainty_ms=0)
+        message = self._stamper.stamp(draft, next(self.ids).to_bytes(10, "big"))
+        rendered = payload.render(message, gateway="gw-1", clock=clock, published=self.now)
+        return validate(draft.topic, rendered.payload) or {}
+
+    def press(self, tag: str = "t-1", worker: str | None = "w-1", **more: Any) -> Alarm:
+        """Press a tag; give the alarm it belongs to."""
+        known: dict[str, Any] = {
+            "format": "bthome",
+            "event": TagEvent.PRESS,
+            "heard": self.now,
+            "mode": Mode.ACTUAL,
+        } | more
+        position = known.pop("position", None)
+        recent = known.pop("recent", ())
+        pressed = Pressed(
+            press=Press(tag=tag, worker=worker, **known),
+            next_alarm_id=self.new_id(),
+            position=position,
+            recent=recent,
+            decided=self.now,
+        )
+        self.do(pressed)
+        saved = [effect.alarm for effect in self.effects if isinstance(effect, Save)]
+        return next(alarm for alarm in saved if alarm.source == tag and alarm.mode is known["mode"])
+
+    def new_id(self) -> str:
+        return uuid7(int(self.now.wall_s * 1000), next(self.ids).to_bytes(10, "big"))
+
+    def command(self, order: Order, actor: Actor = ADA) -> Reply:
+        """Give a command; return the reply."""
+        self.do(Commanded(command=Command(id=f"c-{next(self.ids)}", actor=actor, order=order)))
+        [reply] = [effect for effect in self.effects if isinstance(effect, Reply)]
+        return reply
+
+    @property
+    def drafts(self) -> list[Draft]:
+        return [effect.draft for effect in self.effects if isinstance(effect, Publish)]
+
+    @property
+    def events(self) -> list[Draft]:
+        """The events the last step told."""
+        return [draft for draft in self.drafts if draft.topic.endswith("/event")]
+
+    @property
+    def types(self) -> list[str]:
+        return [str(draft.body["type"]) for draft in self.events]
+
+    def state(self, alarm: Alarm) -> Body:
+        """The alarm's state as the last step told it."""
+        [draft] = [draft for draft in self.drafts if draft.topic == topic.alarm_state(alarm.id)]
+        return draft.body
+
+    def __getitem__(self, alarm: Alarm) -> Alarm:
+        """The alarm as it is now."""
+        return self.alarms[alarm.id]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def diagram() -> str:
+    """The table as a picture and a list, for `docs/alarm.md`."""
+    moves = [
+        f"    {start} --> {end}: {trigger}"
+        for trigger, row in TABLE.items()
+        for start, end in row.items()
+        if start is not end
+    ]
+    stays = [
+        f"- `{trigger}` leaves it as it is: {', '.join(same)}"
+        for trigger, row in TABLE.items()
+        if (same := [f"`{start}`" for start, end in row.items() if start is end])
+    ]
+    picture = [
+        "```mermaid",
+        "stateDiagram-v2",
+        f"    [*] --> {Handling.RAISED}: {Trigger.RAISED}",
+        *moves,
+        "```",
+    ]
+    return "\n".join(["<!-- table -->", *picture, "", *stays, "<!-- /table -->"])
+
+
+def test_the_picture_in_the_documentation_is_the_table() -> None:
+    """When it is not: put what `diagram` returns there."""
+    assert diagram() in (DOCS / "alarm.md").read_text()
+
+
+def test_every_trigger_is_in_the_table() -> None:
+    assert set(TABLE) == set(Trigger)
+
+
+def test_only_people_and_tests_close() -> None:
+    """Closing is final, for now: nothing leads out of it."""
+    leaving = {
+        trigger for trigger, row in TABLE.items() if row.get(Handling.CLOSED, Handling.CLOSED) != "closed"
+    }
+    assert not leaving
+
+
+# --- raising ------------------------------------------------------------------------------------------------
+
+
+def test_a_press_raises_an_alarm_at_once(world: World) -> None:
+    """Event, state, and what is stored, in one step, though there is no position and no sound yet."""
+    heard = world.now
+    world.after(0.004)
+    alarm = world.press(heard=heard, counter=7, press_key="t-1:7", battery_pct=80, rssi_dbm=-60)
+    [event] = world.events
+    assert event.body == {
+        "alarm": alarm.id,
+        "type": "raised",
+        "mode": "actual",
+        "cause": "panic",
+        "severity": "critical",
+        "press_key": "t-1:7",
+        "presses": 1,
+        "tag": {
+            "id": "t-1",
+            "worker": "w-1",
+            "battery_pct": 80,
+            "rssi_dbm": -60,
+            "counter": 7,
+            "auth": "none",
+            "format": "bthome",
+            "event": "press",
+        },
+        "recent": [],
+        "hops_ms": {"heard": 0, "decided": 4.0},
+    }
+    assert (event.at, event.message_class, event.keep) == (heard, MessageClass.ALARM, Keep.AT_ONCE)
+    assert event.id == derive(alarm.id, "raised")
+    state = next(draft for draft in world.drafts if draft.topic == topic.alarm_state(alarm.id))
+    assert (state.message_class, state.keep) == (MessageClass.ALARM, Keep.AT_ONCE)
+    assert (state.retain, state.replaces, state.expires_s) == (True, True, None)
+    assert state.body["handling"] == "raised"
+    assert world.effects.count(Save(alarm=world[alarm])) == 1
+
+
+def test_a_raised_alarm_carries_the_position_there_is(world: World) -> None:
+    """And up to two before it."""
+    alarm = world.press(position=HERE, recent=(ROUGH, ROUGH))
+    assert (world.events[0].body["position"], world.events[0].body["recent"]) == (HERE, [ROUGH, ROUGH])
+    assert world.state(alarm)["position"] == HERE
+
+
+def test_the_wired_button_has_no_tag(world: World) -> None:
+    world.press("wired", None)
+    assert world.events[0].body["cause"] == "wired"
+    assert "tag" not in world.events[0].body
+    assert "press_key" not in world.events[0].body
+    assert world.press("wired", None).presses == 2
+
+
+def test_an_alarm_id_that_is_used_is_replaced(world: World) -> None:
+    alarm = world.press()
+    assert Spent(alarm=alarm.id) in world.effects
+
+
+def test_an_alarm_is_never_raised_over_another(world: World) -> None:
+    """Should a used id not have been replaced, another derives from it."""
+    alarm = world.press()
+    again = Pressed(
+        press=Press(tag="t-2", event=TagEvent.PRESS, heard=world.now),
+        next_alarm_id=alarm.id,
+        decided=world.now,
+    )
+    world.do(again)
+    assert set(world.alarms) == {alarm.id, derive(alarm.id, "next")}
+
+
+def test_a_press_heard_again_after_a_kill_is_the_same_alarm() -> None:
+    """Nothing of the step was stored; the id was."""
+    pressed = Pressed(
+        press=Press(tag="t-1", event=TagEvent.PRESS, heard=World().now),
+        next_alarm_id=World().new_id(),
+        decided=World().now,
+    )
+    ids = []
+    for _ in range(2):
+        world = World()
+        world.do(pressed)
+        ids.append([draft.id for draft in world.events])
+    assert ids[0] == ids[1]
+
+
+# --- pressing again -----------------------------------------------------------------------------------------
+
+
+def test_pressed_again_within_ten_seconds_it_is_counted(world: World) -> None:
+    """And saved, so that after a restart the same press is not told as a new one."""
+    alarm = world.press()
+    again = world.after(9.9).press()
+    assert (again.id, again.presses) == (alarm.id, 2)
+    assert world.effects == (Save(alarm=again),)
+
+
+def test_pressed_again_later_it_is_repeated(world: World) -> None:
+    """Never a second alarm while one is open; who took it keeps it."""
+    alarm = world.press()
+    world.command(Accept(alarm=alarm.id))
+    again = world.after(10).press(counter=8, press_key="t-1:8")
+    assert (again.id, again.handling, again.owner) == (alarm.id, Handling.ACCEPTED, ADA.body)
+    [event] = world.events
+    assert (event.body["type"], event.body["presses"], event.body["press_key"]) == ("repeated", 2, "t-1:8")
+    assert "cause" not in event.body
+    assert not any(isinstance(effect, StartAudio) for effect in world.effects)
+
+
+def test_a_flood_of_presses_says_something_every_ten_seconds(world: World) -> None:
+    """1,000 presses a second for a minute: six events, and the alarm does not grow."""
+    alarm = world.press()
+    events = []
+    for _ in range(6000):
+        world.after(0.01).press()
+        events += world.types
+    assert events == ["repeated"] * 5 + ["repeated"] * (len(events) - 5)
+    assert len(events) in {5, 6}
+    assert world[alarm].presses == 6001
+    assert len(to_json(world[alarm])) < 4_000
+
+
+def test_the_timeline_holds_the_latest_hundred(world: World) -> None:
+    alarm = world.press()
+    for _ in range(150):
+        world.after(11).press()
+    assert len(world[alarm].timeline) == 100
+    assert world[alarm].timeline[0]["type"] == "repeated"
+
+
+def test_more_than_ten_minutes_later_it_is_a_new_emergency(world: World) -> None:
+    """Under the same id: all that `raised` carries, sound, and somebody has to take it again."""
+    alarm = world.press(position=ROUGH)
+    world.command(Accept(alarm=alarm.id))
+    world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=HopKind.CONFIRMED, at=world.now))
+    world.after(DURATION_S + 1).do(Ticked())
+    again = world.press(position=HERE, recent=(ROUGH,))
+    [event] = world.events
+    assert event.body["type"] == "repeated"
+    assert {"cause", "severity", "tag", "position", "recent", "hops_ms"} <= event.body.keys()
+    assert (again.id, again.handling, again.owner, again.confirmed) == (alarm.id, Handling.RAISED, None, None)
+    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert world.state(alarm)["hops_ms"] == {"heard": 0, "decided": 0}
+
+
+def test_ten_minutes_count_from_the_last_press(world: World) -> None:
+    """Someone who presses every nine minutes is one emergency."""
+    alarm = world.press()
+    world.command(Accept(alarm=alarm.id))
+    for _ in range(3):
+        assert world.after(540).press().handling is Handling.ACCEPTED
+    assert world.after(600).press().handling is Handling.ACCEPTED
+    assert world.after(600.1).press().handling is Handling.RAISED
+
+
+def test_a_repeated_press_heard_again_after_a_kill_has_the_same_id(world: World) -> None:
+    """Another press another one."""
+    world.press()
+    world.after(11)
+    before = world.alarms
+    world.press(press_key="t-1:2")
+    first = world.events[0].id
+    world.alarms = before
+    world.press(press_key="t-1:2")
+    assert world.events[0].id == first
+    world.after(11).press(press_key="t-1:2")
+    assert world.events[0].id != first
+
+
+def test_a_press_after_a_reboot_with_no_clock_is_a_new_emergency() -> None:
+    """How long ago the last one was nobody can tell."""
+    world = World()
+    world.press()
+    assert world.reboot(30, ClockSource.NONE).press().called == world.now
+    assert world.types == ["repeated"]
+
+
+def test_a_press_after_a_short_reboot_is_a_repeated_one(world: World) -> None:
+    alarm = world.press()
+    again = world.reboot(30).press()
+    assert (again.id, again.called) == (alarm.id, alarm.called)
+
+
+def test_an_emergency_is_never_part_of_a_test(world: World) -> None:
+    """Nor the other way round: each mode has its own alarm."""
+    test = world.press(mode=Mode.TEST)
+    actual = world.press()
+    assert world.types == ["raised"]
+    assert actual.id != test.id
+    assert world.press(mode=Mode.TEST).id == test.id
+    assert world.press().id == actual.id
+
+
+def test_a_closed_alarm_takes_no_press(world: World) -> None:
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    assert world.after(1).press().id != alarm.id
+
+
+# --- two workers --------------------------------------------------------------------------------------------
+
+
+def corroborated(world: World) -> list[tuple[object, object]]:
+    return [
+        (draft.body["alarm"], draft.body["corroborated_by"])
+        for draft in world.events
+        if draft.body["type"] == "corroborated"
+    ]
+
+
+def test_presses_of_two_workers_within_two_minutes_verify_each_other(world: World) -> None:
+    """Both alarms are marked, once."""
+    one = world.press("t-1", "w-1")
+    two = world.after(120).press("t-2", "w-2")
+    assert sorted(corroborated(world), key=str) == sorted([(one.id, [two.id]), (two.id, [one.id])], key=str)
+    assert world.state(one)["corroborated_by"] == [two.id]
+    world.after(11).press("t-2", "w-2")
+    assert corroborated(world) == []
+
+
+def test_a_third_worker_is_marked_by_itself(world: World) -> None:
+    world.press("t-1", "w-1")
+    world.press("t-2", "w-2")
+    three = world.press("t-3", "w-3")
+    assert [alarm for alarm, _ in corroborated(world)] == [three.id]
+
+
+@pytest.mark.parametrize(
+    ("tag", "worker", "seconds", "more"),
+    [
+        ("t-2", "w-1", 0, {}),  # a worker with two tags
+        ("t-2", "w-2", 120.1, {}),
+        ("t-2", "w-2", 0, {"mode": Mode.TEST}),
+        ("t-2", "w-2", 0, {"auth": Auth.FAILED}),
+        ("t-2", "w-2", 0, {"auth": Auth.REPLAYED}),
+    ],
+)
+def test_nothing_else_does(world: World, tag: str, worker: str, seconds: float, more: dict[str, Any]) -> None:
+    """One worker with two tags, too late, a test, a press that did not prove itself."""
+    world.press("t-1", "w-1")
+    world.after(seconds).press(tag, worker, **more)
+    assert corroborated(world) == []
+
+
+def test_a_press_does_not_verify_one_that_did_not_prove_itself(world: World) -> None:
+    world.press("t-1", "w-1", auth=Auth.FAILED)
+    world.press("t-2", "w-2")
+    assert corroborated(world) == []
+
+
+@pytest.mark.parametrize("tag", ["t-2", "wired"])
+def test_a_tag_without_a_worker_is_somebody_of_its_own(world: World, tag: str) -> None:
+    world.press("t-1", None)
+    world.press(tag, None)
+    assert len(corroborated(world)) == 2
+
+
+def test_a_closed_alarm_verifies_nothing(world: World) -> None:
+    alarm = world.press("t-1", "w-1")
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    world.press("t-2", "w-2")
+    assert corroborated(world) == []
+
+
+# --- position -----------------------------------------------------------------------------------------------
+
+
+def positions(world: World) -> list[MessageClass]:
+    return [draft.message_class for draft in world.events if draft.body["type"] == "position"]
+
+
+@pytest.mark.parametrize(("raised", "found"), [(None, ROUGH), (None, HERE), (ROUGH, HERE)])
+def test_a_better_position_follows_at_once(world: World, raised: Body | None, found: Body) -> None:
+    """With the alarm's priority, and in the state."""
+    alarm = world.press(position=raised)
+    world.do(Positioned(position=found))
+    assert positions(world) == [MessageClass.ALARM]
+    assert world.state(alarm)["position"] == found
+
+
+@pytest.mark.parametrize(("raised", "found"), [(HERE, HERE), (HERE, ROUGH), (ROUGH, ROUGH)])
+def test_one_no_better_waits_for_its_time(world: World, raised: Body, found: Body) -> None:
+    world.press(position=raised)
+    world.after(4.9).do(Positioned(position=found))
+    assert positions(world) == []
+    world.after(0.1).do(Positioned(position=found))
+    assert positions(world) == [MessageClass.ALARM]
+
+
+def test_later_positions_go_every_five_seconds_then_every_thirty(world: World) -> None:
+    """With a position's priority. The state follows every 30 s: it is larger than they are."""
+    alarm = world.press()
+    told, states = [], 0
+    for second in range(1200):
+        world.do(Positioned(position=HERE))
+        if positions(world):
+            told.append((second, positions(world)))
+        states += any(draft.topic == topic.alarm_state(alarm.id) for draft in world.drafts)
+        world.after(1)
+    assert [second for second, _ in told] == [*range(0, 600, 5), *range(625, 1200, 30)]
+    assert [classes for _, classes in told[1:]] == [[MessageClass.POSITION]] * (len(told) - 1)
+    assert states == 1 + 1200 // 30 - 1
+    assert len(world[alarm].timeline) == 1
+
+
+def test_a_closed_alarm_gets_no_position(world: World) -> None:
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.REAL))
+    assert world.do(Positioned(position=HERE)) == ()
+
+
+# --- delivery -----------------------------------------------------------------------------------------------
+
+
+def test_the_hops_of_a_call_are_noted_once_and_wait_for_the_next_telling(world: World) -> None:
+    alarm = world.press()
+    for kind, ms in ((HopKind.PUBLISHED, 2), (HopKind.STORED, 3), (HopKind.CONFIRMED, 4)):
+        at = replace(world.now, mono_s=world.now.mono_s + ms / 1000)
+        effects = world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=at))
+        assert effects == (Save(alarm=world[alarm]),)
+        late = replace(at, mono_s=at.mono_s + 9)
+        assert world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=late)) == ()
+    world.after(11).press()
+    state = world.state(alarm)
+    assert state["hops_ms"] == {"heard": 0, "decided": 0, "published": 2, "stored": 3, "confirmed": 4}
+    assert isinstance(state["delivery"], Mapping)
+    assert state["delivery"].keys() == {"stored_at", "confirmed_at"}
+
+
+def test_a_hop_after_a_reboot_with_no_clock_has_no_figure(world: World) -> None:
+    """It has arrived; how long it took nobody can tell."""
+    alarm = world.press()
+    world.reboot(30, ClockSource.NONE)
+    world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=HopKind.CONFIRMED, at=world.now))
+    assert world[alarm].confirmed == world.now
+    assert "confirmed" not in world[alarm].hops_ms
+
+
+@pytest.mark.parametrize("name", ["t", ""])
+def test_other_hops_are_not_noted(world: World, name: str) -> None:
+    """Of another message, of an alarm nobody knows."""
+    alarm = world.press()
+    known = alarm.id if name else "gone"
+    assert world.do(Hop(alarm=known, message="other", kind=HopKind.STORED, at=world.now)) == ()
+
+
+# --- sound --------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_opens_the_microphone(world: World) -> None:
+    """After what it says; the sound follows in its own time."""
+    alarm = world.press()
+    assert [type(effect) for effect in world.effects] == [Spent, Publish, StartAudio, Publish, Save]
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    assert world.types == ["audio_started"]
+    audio = world.state(alarm)["audio"]
+    assert isinstance(audio, Mapping)
+    assert (audio["state"], audio["live"], audio["codec"], audio["head"]) == ("recording", True, "opus", HEAD)
+    missing: Body = {"at": alarm.opened, "duration_ms": 40, "cause": "overrun", "filled": True}
+    world.do(Chunked(alarm=alarm.id, chunks=9, gaps=(missing,)))
+    assert world.effects == ()
+    world.do(SoundEnded(alarm=alarm.id))
+    assert world.types == ["audio_ended"]
+    audio = world.state(alarm)["audio"]
+    assert isinstance(audio, Mapping)
+    assert (audio["chunks"], audio["gaps"]) == (9, [missing])
+
+
+def test_the_last_chunk_is_told_after_the_recording_was_stopped(world: World) -> None:
+    """It is made after the alarm's part has ended; the state then tells the right number."""
+    alarm = world.press()
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    world.after(SOUND.duration_s)
+    world.do(Ticked())
+    assert world.types == ["audio_ended"]
+    world.do(Chunked(alarm=alarm.id, chunks=10))
+    world.do(SoundEnded(alarm=alarm.id))
+    assert world.types == []
+    audio = world.state(alarm)["audio"]
+    assert isinstance(audio, Mapping)
+    assert audio["chunks"] == 10
+
+
+@pytest.mark.parametrize(("mode", "settings"), [(Mode.TEST, SOUND), (Mode.ACTUAL, NO_SOUND)])
+def test_a_test_does_not_nor_without_a_microphone(mode: Mode, settings: Settings) -> None:
+    world = World(settings=settings)
+    alarm = world.press(mode=mode)
+    assert alarm.audio.state is AudioState.OFF
+    assert not any(isinstance(effect, StartAudio) for effect in world.effects)
+
+
+def test_a_microphone_that_does_not_deliver_is_told_once_per_reason(world: World) -> None:
+    """And that it delivers after all."""
+    alarm = world.press()
+    world.do(SoundUnavailable(alarm=alarm.id, reason="no such device"))
+    assert world.types == ["audio_unavailable"]
+    assert world.events[0].body["reason"] == "no such device"
+    world.do(SoundUnavailable(alarm=alarm.id, reason="no such device"))
+    assert world.types == []
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    assert world.types == ["audio_started"]
+    world.do(SoundUnavailable(alarm=alarm.id, reason="unplugged"))
+    assert world.types == ["audio_unavailable"]
+
+
+def test_the_recording_ends_with_its_duration(world: World) -> None:
+    alarm = world.press()
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    world.after(DURATION_S - 0.1).do(Ticked())
+    assert world.effects == ()
+    world.after(0.1).do(Ticked())
+    assert world.types == ["audio_ended"]
+    assert world.effects.count(StopAudio(alarm=alarm.id)) == 1
+    world.do(SoundEnded(alarm=alarm.id))
+    assert world.types == []  # it was told when its time was up
+    assert world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD)) == ()
+
+
+@pytest.mark.parametrize(
+    "event", [SoundOpened(alarm="x", codec="opus", head=HEAD), Chunked(alarm="x", chunks=1)]
+)
+def test_sound_of_an_alarm_nobody_knows_is_ignored(world: World, event: Event) -> None:
+    assert world.do(event) == ()
+
+
+def recording(world: World, tag: str = "t-1") -> Alarm:
+    """An alarm whose sound is being recorded."""
+    alarm = world.press(tag, "w-1")
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    return world[alarm]
+
+
+def test_an_alarm_raised_meanwhile_is_recorded_in_the_first(world: World) -> None:
+    """It says where, and extends the recording; nothing is opened twice."""
+    one = recording(world)
+    world.after(60)
+    two = world.press("t-2", "w-1")
+    assert world.types == ["raised", "audio_started"]
+    assert world.events[1].body["recorded_in"] == one.id
+    assert StartAudio(alarm=one.id, for_s=DURATION_S) in world.effects
+    world.after(DURATION_S - 60).do(Ticked())
+    assert world.effects == ()  # the second still wants it
+    world.after(60).do(Ticked())
+    assert sorted(str(draft.body["alarm"]) for draft in world.events) == sorted([one.id, two.id])
+    assert StopAudio(alarm=one.id) in world.effects
+
+
+def test_the_second_alarm_waits_with_the_first(world: World) -> None:
+    """Raised while the microphone opens, it is told when it does."""
+    one = world.press()
+    world.press("t-2", "w-1")
+    assert world.types == ["raised"]
+    world.do(SoundOpened(alarm=one.id, codec="opus", head=HEAD))
+    assert world.types == ["audio_started", "audio_started"]
+
+
+def test_the_second_alarm_learns_that_there_is_no_sound(world: World) -> None:
+    one = world.press()
+    world.do(SoundUnavailable(alarm=one.id, reason="no such device"))
+    world.press("t-2", "w-1")
+    assert world.types == ["raised", "audio_unavailable"]
+    assert world.events[1].body["reason"] == "no such device"
+
+
+def test_closing_ends_the_recording(world: World) -> None:
+    alarm = recording(world)
+    world.command(Close(alarm=alarm.id, outcome=Outcome.REAL))
+    assert world.types == ["audio_ended", "closed"]
+    assert StopAudio(alarm=alarm.id) in world.effects
+
+
+def test_closing_leaves_the_recording_to_an_alarm_that_wants_it(world: World) -> None:
+    """Though it belongs to the closed one."""
+    one = recording(world)
+    two = world.press("t-2", "w-1")
+    world.command(Close(alarm=one.id, outcome=Outcome.REAL))
+    assert world.types == ["closed"]
+    assert not any(isinstance(effect, StopAudio) for effect in world.effects)
+    world.command(Close(alarm=two.id, outcome=Outcome.REAL))
+    assert [(draft.body["alarm"], draft.body["type"]) for draft in world.events] == [
+        (one.id, "audio_ended"),
+        (two.id, "audio_ended"),
+        (two.id, "closed"),
+    ]
+    assert StopAudio(alarm=one.id) in world.effects
+
+
+def test_closing_the_second_leaves_the_recording_to_the_first(world: World) -> None:
+    recording(world)
+    two = world.press("t-2", "w-1")
+    world.command(Close(alarm=two.id, outcome=Outcome.REAL))
+    assert world.types == ["audio_ended", "closed"]
+    assert not any(isinstance(effect, StopAudio) for effect in world.effects)
+
+
+def test_a_recording_goes_on_after_a_restart_for_what_is_left(world: World) -> None:
+    alarm = recording(world)
+    world.reboot(100).do(Resumed())
+    assert StartAudio(alarm=alarm.id, for_s=DURATION_S - 100) in world.effects
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    assert world.types == ["audio_started"]
+    world.after(DURATION_S - 100).do(Ticked())
+    assert world.types == ["audio_ended"]
+
+
+def test_a_recording_that_is_over_after_a_restart_is_told_so(world: World) -> None:
+    recording(world)
+    world.reboot(DURATION_S + 1).do(Resumed())
+    assert world.types == ["audio_ended"]
+    assert not any(isinstance(effect, StartAudio) for effect in world.effects)
+
+
+def test_a_recording_goes_on_in_full_where_nobody_knows_how_long_it_was_dark(world: World) -> None:
+    alarm = recording(world)
+    world.reboot(0, ClockSource.NONE).do(Resumed())
+    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+
+
+def test_a_recording_does_not_go_on_without_a_microphone(world: World) -> None:
+    recording(world)
+    world.settings = NO_SOUND
+    world.reboot(1).do(Resumed())
+    assert world.types == ["audio_ended"]
+
+
+def test_starting_with_nothing_does_nothing(world: World) -> None:
+    assert world.do(Resumed()) == ()
+
+
+def test_a_part_in_a_recording_that_is_lost_ends(world: World) -> None:
+    """What was stored of the alarm it belonged to was damaged."""
+    one = recording(world)
+    world.press("t-2", "w-1")
+    world.alarms = {name: alarm for name, alarm in world.alarms.items() if name != one.id}
+    world.reboot(1).do(Resumed())
+    assert world.types == ["audio_ended"]
+    assert not any(isinstance(effect, StartAudio | StopAudio) for effect in world.effects)
+
+
+# --- people -------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_is_received_accepted_and_closed(world: World) -> None:
+    """Each by somebody, in the event, the timeline and the state."""
+    alarm = world.press()
+    assert world.command(Received(alarm=alarm.id), BOB).code is None
+    assert world.state(alarm)["handling"] == "received"
+    assert world.command(Accept(alarm=alarm.id), ADA).code is None
+    assert (world.state(alarm)["handling"], world.state(alarm)["owner"]) == ("accepted", ADA.body)
+    order = Close(alarm=alarm.id, outcome=Outcome.REAL, police="P-17", lesson="Knock first.")
+    assert world.command(order, ADA).code is None
+    closed = world.events[-1].body
+    assert (closed["outcome"], closed["police"], closed["lesson"]) == ("real", "P-17", "Knock first.")
+    assert [(entry["type"], entry.get("actor")) for entry in world[alarm].timeline] == [
+        ("raised", None),
+        ("received", BOB.body),
+        ("accepted", ADA.body),
+        ("audio_ended", ADA.body),
+        ("closed", ADA.body),
+    ]
+
+
+def test_the_state_of_a_closed_alarm_leaves_the_broker_after_seven_days(world: World) -> None:
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    [state] = [draft for draft in world.drafts if draft.topic == topic.alarm_state(alarm.id)]
+    assert state.expires_s == 604_800
+    assert (state.body["handling"], state.body["outcome"]) == ("closed", "false")
+
+
+def test_an_alarm_may_be_accepted_straight_away(world: World) -> None:
+    alarm = world.press()
+    assert world.command(Accept(alarm=alarm.id)).code is None
+    assert world[alarm].handling is Handling.ACCEPTED
+
+
+def test_a_console_that_shows_an_accepted_alarm_does_not_set_it_back(world: World) -> None:
+    alarm = world.press()
+    world.command(Accept(alarm=alarm.id), ADA)
+    assert world.command(Received(alarm=alarm.id), BOB).code is None
+    assert (world[alarm].handling, world[alarm].owner) == (Handling.ACCEPTED, ADA.body)
+    assert world[alarm].timeline[-1]["actor"] == BOB.body
+
+
+def test_nobody_takes_an_alarm_that_somebody_has(world: World) -> None:
+    """The reply says who."""
+    alarm = world.press()
+    world.command(Accept(alarm=alarm.id), ADA)
+    reply = world.command(Accept(alarm=alarm.id), BOB)
+    assert reply.code is Code.CONFLICT
+    assert "accepted, taken by Ada" in reply.message
+    assert world.types == []
+
+
+def test_who_has_it_may_say_so_again(world: World) -> None:
+    alarm = world.press()
+    world.command(Accept(alarm=alarm.id), BOB)
+    assert world.command(Accept(alarm=alarm.id), BOB).code is None
+    assert world.types == []
+
+
+@pytest.mark.parametrize("kind", [Received, Accept])
+def test_a_closed_alarm_is_a_conflict(world: World, kind: type[Received | Accept]) -> None:
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    reply = world.command(kind(alarm=alarm.id))
+    assert reply.code is Code.CONFLICT
+    assert "this one is closed" in reply.message
+    assert world.command(Close(alarm=alarm.id, outcome=Outcome.REAL)).code is Code.CONFLICT
+    assert world[alarm].outcome is Outcome.FALSE
+
+
+@pytest.mark.parametrize(
+    "order", [Received(alarm="x"), Accept(alarm="x"), Close(alarm="x", outcome=Outcome.REAL)]
+)
+def test_an_alarm_nobody_knows_is_unknown(world: World, order: Order) -> None:
+    assert world.command(order).code is Code.UNKNOWN
+    assert world.events == []
+
+
+def test_a_command_carried_out_again_after_a_kill_is_told_under_the_same_id(world: World) -> None:
+    """What it did was not stored, and the broker delivers it again."""
+    alarm = world.press()
+    command = Commanded(command=Command(id="c-1", actor=ADA, order=Accept(alarm=alarm.id)))
+    before = world.alarms
+    world.do(command)
+    first = world.events[0].id
+    world.alarms = before
+    world.do(command)
+    assert world.events[0].id == first
+
+
+def test_listening_starts_again(world: World) -> None:
+    """By whom is told."""
+    alarm = recording(world)
+    world.after(DURATION_S).do(Ticked())
+    assert world.command(ListenStart(alarm=alarm.id, max_s=60), BOB).code is None
+    assert StartAudio(alarm=alarm.id, for_s=60) in world.effects
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    assert world.events[0].body["actor"] == BOB.body
+
+
+def test_the_end_of_the_recording_before_does_not_end_the_next(world: World) -> None:
+    """Stopped and started again at once, the old one's last chunk comes after the new one was asked for."""
+    alarm = recording(world)
+    world.command(ListenStop())
+    world.command(ListenStart(alarm=alarm.id, max_s=60))
+    world.do(SoundEnded(alarm=alarm.id))
+    assert world.types == []  # it was told when its time was up
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    assert world.types == ["audio_started"]
+
+
+def test_listening_goes_on_for_longer(world: World) -> None:
+    alarm = recording(world)
+    world.after(60)
+    assert world.command(ListenStart(alarm=alarm.id), BOB).code is None
+    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert world.types == ["audio_started"]
+    assert world.events[0].body["actor"] == BOB.body
+
+
+def test_listening_never_gets_shorter(world: World) -> None:
+    alarm = recording(world)
+    world.command(ListenStart(alarm=alarm.id, max_s=1))
+    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+
+
+def test_listening_joins_a_recording(world: World) -> None:
+    """An alarm whose own has ended."""
+    one = recording(world)
+    world.after(DURATION_S).do(Ticked())
+    two = recording(world, "t-2")
+    world.command(ListenStart(alarm=one.id, max_s=30))
+    assert world.types == ["audio_started"]
+    assert world.events[0].body["recorded_in"] == two.id
+    world.after(30).do(Ticked())
+    assert [draft.body["alarm"] for draft in world.events] == [one.id]
+
+
+def test_listening_is_refused_without_an_open_alarm(world: World) -> None:
+    """Nobody is listened to without one; a test does not open the microphone."""
+    assert world.command(ListenStart(alarm="x")).code is Code.REFUSED
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    assert world.command(ListenStart(alarm=alarm.id)).code is Code.REFUSED
+    test = world.press(mode=Mode.TEST)
+    assert world.command(ListenStart(alarm=test.id)).code is Code.REFUSED
+
+
+def test_listening_is_unavailable_without_a_microphone() -> None:
+    world = World(settings=NO_SOUND)
+    alarm = world.press()
+    assert world.command(ListenStart(alarm=alarm.id)).code is Code.UNAVAILABLE
+
+
+def test_listening_stops(world: World) -> None:
+    """For everyone, by somebody; there is nothing to stop after that."""
+    alarm = recording(world)
+    world.press("t-2", "w-1")
+    assert world.command(ListenStop(), BOB).code is None
+    assert world.types == ["audio_ended", "audio_ended"]
+    assert {str(draft.body["actor"]) for draft in world.events} == {str(BOB.body)}
+    assert StopAudio(alarm=alarm.id) in world.effects
+    assert world.command(ListenStop()).code is Code.CONFLICT
+
+
+# --- time passes --------------------------------------------------------------------------------------------
+
+
+def test_no_alarm_that_is_meant_is_closed_by_time(world: World) -> None:
+    alarm = world.press()
+    exercise = world.press("t-2", mode=Mode.EXERCISE)
+    for _ in range(100):
+        world.after(86_400).do(Ticked())
+    assert world[alarm].handling is world[exercise].handling is Handling.RAISED
+
+
+def test_a_test_ends_ten_minutes_after_its_last_press(world: World) -> None:
+    alarm = world.press(mode=Mode.TEST)
+    world.after(600).do(Ticked())
+    assert world[alarm].open
+    world.after(0.1).do(Ticked())
+    assert world.types == ["closed"]
+    assert world[alarm].outcome is Outcome.TEST
+
+
+def test_a_closed_alarm_is_erased_a_day_after_the_broker_had_its_closing(world: World) -> None:
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    closing = str(world[alarm].closing_id)
+    assert world.events[-1].id == closing
+    world.after(10 * 86_400).do(Ticked())
+    assert alarm.id in world.alarms  # the broker still takes it for open
+    assert world.do(Hop(alarm=alarm.id, message=closing, kind=HopKind.PUBLISHED, at=world.now)) == ()
+    arrived = Hop(alarm=alarm.id, message=closing, kind=HopKind.CONFIRMED, at=world.now)
+    assert world.do(arrived) == (Save(alarm=world[alarm]),)
+    assert world.do(arrived) == ()
+    world.after(86_400).do(Ticked())
+    assert alarm.id in world.alarms
+    assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
+    assert not world.alarms
+
+
+def test_a_closed_alarm_is_not_erased_while_another_is_recorded_in_it(world: World) -> None:
+    one = recording(world)
+    two = world.press("t-2", "w-1")
+    world.command(Close(alarm=one.id, outcome=Outcome.REAL))
+    closing = str(world[one].closing_id)
+    world.do(Hop(alarm=one.id, message=closing, kind=HopKind.CONFIRMED, at=world.now))
+    world.reboot(1, ClockSource.NONE).do(Resumed())
+    assert world.do(Ticked()) == ()
+    world.command(Close(alarm=two.id, outcome=Outcome.REAL))
+    assert world.do(Ticked()) == (Forget(alarm=one.id),)
+
+
+# --- the disk and the broker --------------------------------------------------------------------------------
+
+
+def full(world: World) -> Alarm:
+    """An alarm with everything in it."""
+    other = world.press("t-2", "w-2")
+    alarm = world.press(position=HERE, counter=3, press_key="t-1:3", battery_pct=5, rssi_dbm=-90, button=1)
+    for kind in HopKind:
+        world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=world.now))
+    world.do(SoundOpened(alarm=other.id, codec="opus", head=HEAD))
+    world.after(5).do(Positioned(position=HERE))
+    world.command(Accept(alarm=alarm.id))
+    world.command(ListenStart(alarm=alarm.id))
+    world.command(Close(alarm=alarm.id, outcome=Outcome.REAL, police=True, lesson="Knock first."))
+    world.do(Hop(alarm=alarm.id, message=str(world[alarm].closing_id), kind=HopKind.CONFIRMED, at=world.now))
+    return world[alarm]
+
+
+def test_an_alarm_comes_back_from_the_disk_as_it_went(world: World) -> None:
+    alarm = full(world)
+    missing = [name for name in Alarm.__dataclass_fields__ if getattr(alarm, name) is None]
+    assert missing == []
+    for each in world.alarms.values():
+        assert from_json(to_json(each)) == each
+
+
+def damaged(path: tuple[str, ...], value: object) -> str:
+    body = json.loads(to_json(full(World())))
+    place = body
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("alarm",), "x", "alarm: expected a UUID, got 'x'"),
+        (("alarm",), 3, "alarm: expected a text, got 3"),
+        (("mode",), "real", "mode: expected one of actual, test, exercise, got 'real'"),
+        (("handling",), None, "handling: expected one of"),
+        (("presses",), -1, "presses: expected a whole number from 0, got -1"),
+        (("presses",), "1", "presses: expected a whole number from 0, got '1'"),
+        (("opened_at",), "2026", "opened_at: expected a time, got '2026'"),
+        (("local",), [], "local: expected an object"),
+        (("local", "spoken"), 3, "spoken: expected a time"),
+        (("tag",), {"worker": "w"}, "id: expected a text, got None"),
+        (("owner",), {"name": "Ada"}, "id: expected a text, got None"),
+        (("timeline",), {}, "timeline: expected a list"),
+        (("audio", "state"), "loud", "state: expected one of"),
+    ],
+)
+def test_a_damaged_alarm_is_refused(path: tuple[str, ...], value: object, expected: str) -> None:
+    """It says what was expected."""
+    with pytest.raises(ValueError, match=expected.replace("(", r"\(")):
+        from_json(damaged(path, value))
+
+
+def retained(world: World, alarm: Alarm) -> bytes:
+    """The state message the broker keeps."""
+    [draft] = [draft for draft in world.drafts if draft.topic == topic.alarm_state(alarm.id)]
+    return json.dumps(world.told(draft)).encode()
+
+
+def test_an_open_alarm_the_disk_does_not_know_is_adopted(world: World) -> None:
+    """As far as its state tells; its id is spent."""
+    alarm = world.press(position=HERE, counter=3, press_key="t-1:3")
+    world.command(Accept(alarm=alarm.id))
+    found = adopt(retained(world, alarm))
+    fresh = World()
+    fresh.now = replace(world.now, boot="b9", mono_s=3.0)
+    fresh.do(Adopted(alarm=found))
+    assert fresh.effects == (Spent(alarm=alarm.id), Save(alarm=found))
+    assert (found.handling, found.owner, found.source, found.position) == (
+        Handling.ACCEPTED,
+        ADA.body,
+        "t-1",
+        HERE,
+    )
+    assert (found.opened.wall_s, found.opened.boot) == (alarm.opened.wall_s, "")
+    assert found.call_id == alarm.call_id
+    assert fresh.after(30).press().id == alarm.id
+    assert fresh.types == ["repeated"]
+
+
+def test_an_adopted_alarm_does_not_open_the_microphone(world: World) -> None:
+    """Where its chunks ended nobody knows; and not everyone who can write there may listen."""
+    alarm = recording(world)
+    world.after(11).press()
+    found = adopt(retained(world, alarm))
+    assert found.audio.state is AudioState.ENDED
+    fresh = World()
+    fresh.do(Adopted(alarm=found))
+    assert fresh.do(Resumed()) == ()
+
+
+def test_a_closed_alarm_is_not_adopted(world: World) -> None:
+    """Nor one that is known: the disk is right."""
+    alarm = world.press()
+    found = adopt(retained(world, alarm))
+    assert world.do(Adopted(alarm=found)) == ()
+    assert World().do(Adopted(alarm=replace(found, handling=Handling.CLOSED))) == ()
+
+
+def test_only_so_many_are_adopted(world: World) -> None:
+    """What the broker says is not ours to bound."""
+    alarm = world.press()
+    found = adopt(retained(world, alarm))
+    crowd = {str(n): found for n in range(1000)}
+    assert step(crowd, Adopted(alarm=found), world.now, SOUND) == (crowd, ())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[]", b"{}", b"\xff", b"[" * 60_000, b" " * 70_000, b'{"clock":3}',
+        b'{"clock":{"source":"ntp","uncertainty_ms":5},"opened_at":"yesterday"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_state_message_is_not_adopted(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        adopt(data)
+
+
+# --- all of it ----------------------------------------------------------------------------------------------
+
+TAGS = {"t-1": "w-1", "t-2": "w-2", "t-3": "w-1", "wired": None}
+
+
+class Anything(RuleBasedStateMachine):
+    """Whatever comes in whatever order: what must always hold, holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.spoken: dict[str, Instant] = {}
+        self.microphone: str | None = None  # the alarm it records for
+
+    def _do(self, event: Event) -> None:
+        before = self.world.alarms
+        self.world.do(event)
+        for draft in self.world.events:
+            self._check_event(before.get(str(draft.body["alarm"])), draft)
+        for effect in self.world.effects:
+            if isinstance(effect, StartAudio):
+                assert self.microphone in {None, effect.alarm}
+                self.microphone = effect.alarm
+            elif isinstance(effect, StopAudio):
+                assert self.microphone in {None, effect.alarm}
+                self.microphone = None
+
+    def _check_event(self, before: Alarm | None, draft: Draft) -> None:
+        kind, name = draft.body["type"], str(draft.body["alarm"])
+        if before is None:
+            assert self.world.events[0].body["type"] == "raised"
+        else:
+            assert kind != "raised"
+        if before is not None and not before.open:
+            assert kind in {"audio_started", "audio_ended", "audio_unavailable"}
+        if kind == "closed" and draft.body["mode"] != "test":
+            assert draft.body["actor"]
+        if kind in {"raised", "repeated"}:
+            last = self.spoken.get(name)
+            assert last is None or last.boot != draft.at.boot or draft.at.mono_s - last.mono_s >= 9.99
+            self.spoken[name] = draft.at
+
+    def _some(self, n: int) -> str:
+        names = list(self.world.alarms)
+        return names[n % len(names)] if names else "none"
+
+    @rule(
+        tag=st.sampled_from(sorted(TAGS)),
+        mode=st.sampled_from(Mode),
+        auth=st.sampled_from(Auth),
+        position=st.sampled_from([None, HERE, ROUGH]),
+    )
+    def press(self, tag: str, mode: Mode, auth: Auth, position: Body | None) -> None:
+        press = Press(
+            tag=tag, worker=TAGS[tag], event=TagEvent.PRESS, heard=self.world.now, mode=mode, auth=auth
+        )
+        self._do(
+            Pressed(press=press, next_alarm_id=self.world.new_id(), position=position, decided=self.world.now)
+        )
+
+    @rule(seconds=st.sampled_from([0.1, 1, 9, 11, 119, 300, 601, 90_000]))
+    def wait(self, seconds: float) -> None:
+        self.world.after(seconds)
+        self._do(Ticked())
+
+    @rule(position=st.sampled_from([HERE, ROUGH]))
+    def fix(self, position: Body) -> None:
+        self._do(Positioned(position=position))
+
+    @rule(n=st.integers(0, 9), kind=st.sampled_from(["opened", "unavailable", "ended", "chunked"]))
+    def sound(self, n: int, kind: str) -> None:
+        name = self._some(n)
+        events: dict[str, Event] = {
+            "opened": SoundOpened(alarm=name, codec="opus", head=HEAD),
+            "unavailable": SoundUnavailable(alarm=name, reason="unplugged"),
+            "ended": SoundEnded(alarm=name),
+            "chunked": Chunked(alarm=name, chunks=n),
+        }
+        if kind == "ended" and name == self.microphone:
+            starting = self.world.alarms[name].audio.state is AudioState.STARTING
+            self.microphone = name if starting else None
+        self._do(events[kind])
+
+    @rule(n=st.integers(0, 9), kind=st.sampled_from(HopKind), closing=st.booleans())
+    def hop(self, n: int, kind: HopKind, closing: bool) -> None:
+        alarm = self.world.alarms.get(self._some(n))
+        if alarm is not None:
+            message = (alarm.closing_id if closing else alarm.call_id) or "none"
+            self._do(Hop(alarm=alarm.id, message=message, kind=kind, at=self.world.now))
+
+    @rule(
+        n=st.integers(0, 9),
+        kind=st.sampled_from(["received", "accept", "close", "start", "stop"]),
+        actor=st.sampled_from([ADA, BOB]),
+    )
+    def command(self, n: int, kind: str, actor: Actor) -> None:
+        name = self._some(n)
+        orders: dict[str, Order] = {
+            "received": Received(alarm=name),
+            "accept": Accept(alarm=name),
+            "close": Close(alarm=name, outcome=Outcome.REAL),
+            "start": ListenStart(alarm=name, max_s=60),
+            "stop": ListenStop(),
+        }
+        before = self.world.alarms.get(name)
+        command = Command(id=f"c-{next(self.world.ids)}", actor=actor, order=orders[kind])
+        self._do(Commanded(command=command))
+        [reply] = [effect for effect in self.world.effects if isinstance(effect, Reply)]
+        if reply.code is not None:
+            assert self.world.events == []
+        elif kind in {"received", "close"} or (kind == "accept" and before and before.owner is None):
+            assert self.world.alarms[name].timeline[-1]["actor"] == actor.body
+        if reply.code is None and kind == "accept":
+            assert self.world.alarms[name].owner == actor.body
+
+    @rule(seconds=st.sampled_from([1, 700]), source=st.sampled_from([ClockSource.NTP, ClockSource.NONE]))
+    def restart(self, seconds: float, source: ClockSource) -> None:
+        self.world.reboot(seconds, source)
+        self.microphone = None
+        self._do(Resumed())
+
+    @invariant()
+    def there_is_one_microphone(self) -> None:
+        wanting = [alarm for alarm in self.world.alarms.values() if alarm.audio.wanted]
+        recorders = [alarm.id for alarm in wanting if alarm.audio.recorded_in is None]
+        assert len(recorders) == bool(wanting)
+        assert {alarm.audio.recorded_in for alarm in wanting} <= {None, *recorders}
+        assert self.microphone == (recorders[0] if wanting else None)
+        assert not wanting or any(alarm.open and alarm.mode is not Mode.TEST for alarm in wanting)
+
+    @invariant()
+    def a_tag_has_one_open_alarm_of_each_mode(self) -> None:
+        opened = [(alarm.source, alarm.mode) for alarm in self.world.alarms.values() if alarm.open]
+        assert len(opened) == len(set(opened))
+
+    @invariant()
+    def the_state_is_whole(self) -> None:
+        for alarm in self.world.alarms.values():
+            assert from_json(to_json(alarm)) == alarm
+            assert len(alarm.timeline) <= 100
+            assert (alarm.handling is Handling.ACCEPTED) <= (alarm.owner is not None)
+            assert alarm.open == (alarm.outcome is None)
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
