@@ -1,0 +1,328 @@
+"""What was heard of a tag so far, and whether what is heard now is a press. Pure; one value per assigned tag.
+
+One activation of a button is heard many times, and some of it again much later. The rules:
+
+1. A frame is a copy when it says what the last frame *of its kind* said: the same packet id with the same
+   buttons, its counter not lower. A copy is never a press, a second or a day later, before or after a
+   restart. Anything else with an event is a press. Every frame counts as the last one, heartbeats too, so an
+   id that comes round again (u8, 255 → 0) is a press. Without a packet id the counter stands in for it.
+2. The kinds are kept apart, so that a forged or recorded frame can never make a genuine press look like a
+   copy: plain; proven (authentic, counter above every one seen); replayed (authentic, counter not above);
+   unreadable (encrypted, and no key or a wrong one, or broken).
+3. `auth`: proven OK; replayed REPLAYED: a recording, or a tag whose counter began anew with its battery. The
+   highest counter never comes down, so a recording can never prove itself; a tag with a new battery stays
+   REPLAYED until its counter has passed the old one; a press it still repeats then is not raised again. A
+   plain or unreadable frame is FAILED where a key is configured, NONE where none is. All of them raise: a
+   press is marked, never dropped.
+4. An unreadable frame may hide a press, so each new one is one, of event UNKNOWN. (A tag that sends encrypted
+   heartbeats, with the wrong key configured, raises at once and goes on: that cannot be overlooked.)
+5. A frame with neither packet id nor counter is a press on the rising edge: its event was not heard for
+   `EVENT_SILENCE_S`, or a frame with no event, or another event, came between. So is an identity on the air
+   (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`.
+6. What cannot be told raises: the first frame ever heard of a tag, a saved record that is damaged, a silence
+   across a reboot with a clock that was not set.
+
+What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
+restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or lost.
+A press that the application does not want (`alarm_on`, `test_on`) is heard all the same, and is not a press.
+
+`press_key` names a press across gateways. A packet id comes round after 256 contents (over half an hour with
+a heartbeat every 8 s): equal keys mean one press only when they are heard within minutes of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from gatewayd.core import payload
+from gatewayd.core.model import (
+    Auth,
+    Body,
+    ClockSource,
+    Instant,
+    Json,
+    Mode,
+    Press,
+    Tag,
+    TagEvent,
+    TagReport,
+)
+from gatewayd.core.tags import readable
+
+# A burst of copies comes every 0.1 to 1 s: after 10 s of silence it has ended. A press within 10 s of another
+# is counted on the same alarm and would change nothing.
+EVENT_SILENCE_S: Final = 10.0
+# The longest usual advertising time of an alarm slot (KKM, Blue Charm: 30 s at 400 ms); inside it a tag
+# ignores its button.
+IDENTITY_SILENCE_S: Final = 30.0
+# Below the 34 min in which heartbeats every 8 s use up 256 packet ids, and rare enough for an SD card.
+SAVE_EVERY_S: Final = 600.0
+# While an edge is on the air its last hearing is saved more often, a third of the silence that ends it, so
+# that a restart in the middle of a burst does not raise it again; for as long as bursts last (60 to 90 s).
+BURST_SAVE_EVERY_S: Final = 10.0
+BURST_S: Final = 120.0
+
+# Packet ids are u8. A genuine press cannot have the id of one whose counter is less than this below its own.
+PACKET_IDS: Final = 256
+
+_T = TypeVar("_T")
+
+
+class Kind(StrEnum):
+    """What a frame is, for telling copies: only frames of one kind are compared."""
+
+    PLAIN = "plain"
+    PROVEN = "proven"
+    REPLAYED = "replayed"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """The last frame of a kind: what it said, and its counter where it has one."""
+
+    content: str
+    counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """An event or identity without a number, on the air since and until."""
+
+    content: str
+    since: Instant
+    heard: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagPresence:
+    """What is known of one tag."""
+
+    last_seen: Instant | None = None
+    rssi_dbm: int | None = None
+    battery_pct: int | None = None
+    battery_mv: int | None = None
+    auth: Auth | None = None  # of the last frame
+    frames: Mapping[Kind, Frame] = field(default_factory=dict)
+    edge: Edge | None = None
+
+    def due(self, saved_at: Instant | None, now: Instant) -> bool:
+        """Whether it must be saved now, having last been saved at `saved_at` (None: not by this process).
+
+        A press is saved with its alarm, whatever this says.
+        """
+        seen = self.last_seen
+        if seen is None or seen.boot != now.boot:
+            return False
+        if saved_at is None or saved_at.boot != now.boot:
+            return True
+        unsaved_s = now.mono_s - saved_at.mono_s
+        if unsaved_s >= SAVE_EVERY_S:
+            return seen.mono_s > saved_at.mono_s
+        if self.edge is None or unsaved_s < BURST_SAVE_EVERY_S:
+            return False
+        burst_s = _elapsed_s(self.edge.since, self.edge.heard)
+        return self.edge.heard.mono_s > saved_at.mono_s and burst_s is not None and burst_s <= BURST_S
+
+    def to_json(self) -> str:
+        """The record as text for the disk."""
+        edge = self.edge
+        return payload.dump(
+            {
+                "last_seen": self.last_seen,
+                "rssi_dbm": self.rssi_dbm,
+                "battery_pct": self.battery_pct,
+                "battery_mv": self.battery_mv,
+                "auth": None if self.auth is None else self.auth.value,
+                "frames": {
+                    kind.value: {"content": frame.content, "counter": frame.counter}
+                    for kind, frame in self.frames.items()
+                },
+                "edge": None
+                if edge is None
+                else {"content": edge.content, "since": edge.since, "heard": edge.heard},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> TagPresence:
+        """The record that `to_json` wrote; a fresh one when `text` is damaged: the next press raises."""
+        try:
+            body = payload.load(text)
+            auth = _optional(body.get("auth"), str)
+            return cls(
+                last_seen=_optional(body.get("last_seen"), Instant),
+                rssi_dbm=_optional(body.get("rssi_dbm"), int),
+                battery_pct=_optional(body.get("battery_pct"), int),
+                battery_mv=_optional(body.get("battery_mv"), int),
+                auth=None if auth is None else Auth(auth),
+                frames={Kind(kind): _frame(item) for kind, item in _object(body.get("frames")).items()},
+                edge=None if body.get("edge") is None else _edge(body["edge"]),
+            )
+        except ValueError:
+            return cls()
+
+
+def observe(
+    presence: TagPresence, tag: Tag, report: TagReport, heard: Instant, rssi_dbm: int | None
+) -> tuple[TagPresence, Press | None]:
+    """What is known of `tag` after `report`, and the press if it is one. Rules: at the top of the module."""
+    frame = _content(report)
+    kind, auth = _kind(presence, tag, report, frame)
+    frames, edge = presence.frames, presence.edge
+    if frame is None:
+        edge, new = _next_edge(edge, report, heard)
+    else:
+        new = _is_new(frames, kind, frame)
+        frames = frames if frames.get(kind) == frame else {**frames, kind: frame}
+    presence = replace(
+        presence,
+        last_seen=heard,
+        rssi_dbm=presence.rssi_dbm if rssi_dbm is None else rssi_dbm,
+        battery_pct=presence.battery_pct if report.battery_pct is None else report.battery_pct,
+        battery_mv=presence.battery_mv if report.battery_mv is None else report.battery_mv,
+        auth=auth,
+        frames=frames,
+        edge=edge,
+    )
+    activation = _activation(tag, report) if new else None
+    if activation is None:
+        return presence, None
+    event, mode, button = activation
+    number = report.packet_id if report.counter is None else report.counter
+    return presence, Press(
+        tag=tag.name,
+        event=event,
+        heard=heard,
+        mode=mode,
+        button=button,
+        auth=auth,
+        format=report.format,
+        worker=tag.worker,
+        counter=number,
+        press_key=None if number is None else f"{tag.name}-{number}",
+        battery_pct=presence.battery_pct,
+        rssi_dbm=rssi_dbm,
+    )
+
+
+def _kind(presence: TagPresence, tag: Tag, report: TagReport, frame: Frame | None) -> tuple[Kind, Auth]:
+    """Rules 2 and 3."""
+    if not report.authenticated:
+        kind = Kind.UNREADABLE if report.encrypted else Kind.PLAIN
+        return kind, Auth.FAILED if tag.key_expected or tag.key is not None else Auth.NONE
+    highest = presence.frames.get(Kind.PROVEN)
+    if highest is None or highest == frame or _above(report.counter, highest.counter):
+        return Kind.PROVEN, Auth.OK
+    return Kind.REPLAYED, Auth.REPLAYED
+
+
+def _content(report: TagReport) -> Frame | None:
+    """What tells a copy from another frame; None where only time can tell (rule 5)."""
+    if not readable(report):
+        return Frame(content=report.raw.hex())
+    if report.packet_id is not None:
+        number = f"packet {report.packet_id}"
+    elif report.counter is not None:
+        number = f"counter {report.counter}"
+    else:
+        return None
+    return Frame(content=f"{number} {','.join(report.buttons)}", counter=report.counter)
+
+
+def _is_new(frames: Mapping[Kind, Frame], kind: Kind, frame: Frame) -> bool:
+    """Rule 1, and at the end of rule 3 the passage from replayed to proven: no second press there."""
+    if _repeats(frame, frames.get(kind)):
+        return False
+    replayed = frames.get(Kind.REPLAYED) if kind is Kind.PROVEN else None
+    if replayed is None or frame.counter is None or replayed.counter is None:
+        return True
+    return frame.counter - replayed.counter >= PACKET_IDS or not _repeats(frame, replayed)
+
+
+def _repeats(frame: Frame, last: Frame | None) -> bool:
+    """Rule 1. A counter that came down is a new battery or a recording, though the id may be the same."""
+    return last is not None and frame.content == last.content and not _above(last.counter, frame.counter)
+
+
+def _above(counter: int | None, other: int | None) -> bool:
+    return counter is not None and other is not None and counter > other
+
+
+def _next_edge(edge: Edge | None, report: TagReport, heard: Instant) -> tuple[Edge | None, bool]:
+    """Rule 5: the edge after `report`, and whether it rises now."""
+    if report.identity is not None:
+        content, silence_s = "identity", IDENTITY_SILENCE_S
+    elif not report.buttons:
+        return edge, False  # telemetry: it says nothing of the button
+    elif report.event is TagEvent.NONE:
+        return None, False
+    else:
+        content, silence_s = ",".join(report.buttons), EVENT_SILENCE_S
+    if edge is not None and edge.content == content:
+        silent_s = _elapsed_s(edge.heard, heard)
+        if silent_s is not None and silent_s <= silence_s:
+            return replace(edge, heard=heard), False
+    return Edge(content=content, since=heard, heard=heard), True
+
+
+def _elapsed_s(earlier: Instant, later: Instant) -> float | None:
+    """Seconds between; None where that cannot be known: another boot, and a clock not set or set back."""
+    if earlier.boot == later.boot:
+        return later.mono_s - earlier.mono_s
+    if ClockSource.NONE in {earlier.source, later.source} or later.wall_s < earlier.wall_s:
+        return None
+    return later.wall_s - earlier.wall_s
+
+
+def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Mode, int | None] | None:
+    """The event that counts, what it means, and of which button (from 1); None where none does.
+
+    An event that is both an alarm and a test is an alarm; so is one that could not be read.
+    """
+    if not readable(report):
+        return TagEvent.UNKNOWN, Mode.ACTUAL, None
+    events = (TagEvent.PRESS,) if report.identity is not None else report.buttons
+    for mode, wanted in (
+        (Mode.ACTUAL, (tag.alarm_on | {TagEvent.UNKNOWN}) - {TagEvent.NONE}),
+        (Mode.TEST, tag.test_on - {TagEvent.NONE}),
+    ):
+        for button, event in enumerate(events, start=1):
+            if event in wanted:
+                return event, mode, button if len(events) > 1 else None
+    return None
+
+
+def _optional(value: Json, kind: type[_T]) -> _T | None:
+    if value is None:
+        return None
+    return _required(value, kind)
+
+
+def _required(value: Json, kind: type[_T]) -> _T:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _object(value: Json) -> Body:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {value!r}")
+    return value
+
+
+def _frame(value: Json) -> Frame:
+    body = _object(value)
+    return Frame(content=_required(body.get("content"), str), counter=_optional(body.get("counter"), int))
+
+
+def _edge(value: Json) -> Edge:
+    body = _object(value)
+    return Edge(
+        content=_required(body.get("content"), str),
+        since=_required(body.get("since"), Instant),
+        heard=_required(body.get("heard"), Instant),
+    )

@@ -1,0 +1,68 @@
+"""Which tag an advertisement is of."""
+
+import pytest
+
+from gatewayd.core.model import Advertisement, Tag
+from gatewayd.core.roster import Roster
+from gatewayd.core.tags import eddystone, ibeacon
+
+UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
+NAMESPACE = "00112233445566778899"
+STRANGER = "AA:BB:CC:DD:EE:FF"
+
+BUTTON = Tag(name="button", format="bthome", address="C4:11:22:33:44:55")
+BEACON = Tag(name="beacon", format="ibeacon", identity={"uuid": UUID.upper(), "major": 1, "minor": 2})
+STONE = Tag(name="stone", format="eddystone", identity={"namespace": NAMESPACE, "instance": "AABBCCDDEEFF"})
+ROSTER = Roster([BUTTON, BEACON, STONE])
+
+
+def beacon(major: int, minor: int, uuid: str = UUID) -> Advertisement:
+    data = bytes.fromhex("0215" + uuid.replace("-", "")) + major.to_bytes(2, "big") + minor.to_bytes(2, "big")
+    return Advertisement(address=STRANGER, heard_s=0.0, manufacturer_data={ibeacon.COMPANY: data + b"\xc5"})
+
+
+def stone(data: str) -> Advertisement:
+    return Advertisement(address=STRANGER, heard_s=0.0, service_data={eddystone.SERVICE: bytes.fromhex(data)})
+
+
+def test_by_address() -> None:
+    """Whatever it sends, even nothing that can be decoded."""
+    assert ROSTER.find(Advertisement(address="C4:11:22:33:44:55", heard_s=0.0)) is BUTTON
+    assert ROSTER.find(Advertisement(address=STRANGER, heard_s=0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("advertisement", "tag"),
+    [
+        (beacon(1, 2), BEACON),
+        (beacon(1, 3), None),
+        (beacon(1, 2, "00" * 16), None),
+        (stone("00E7" + NAMESPACE + "aabbccddeeff"), STONE),
+        (stone("00E7" + NAMESPACE + "aabbccddeeff0000"), STONE),
+        (stone("00E7" + NAMESPACE + "aabbccddee00"), None),
+        (stone("2000" + NAMESPACE + "aabbccddeeff"), None),
+    ],
+)
+def test_by_identity(advertisement: Advertisement, tag: Tag | None) -> None:
+    """The whole identity, at whatever address."""
+    assert ROSTER.find(advertisement) is tag
+
+
+def test_another_frame_of_the_same_company_is_not_an_identity() -> None:
+    """Apple's other frames are looked at no further than their first bytes."""
+    assert (
+        ROSTER.find(
+            Advertisement(address=STRANGER, heard_s=0.0, manufacturer_data={ibeacon.COMPANY: b"\x10\x05"})
+        )
+        is None
+    )
+
+
+def test_without_identities_only_addresses_count() -> None:
+    """A gateway with button tags alone looks into no frame."""
+    assert Roster([BUTTON]).find(beacon(1, 2)) is None
+
+
+def test_a_tag_that_nothing_can_find_is_left_out() -> None:
+    """A tag with neither address nor identity is never found, and is no error here."""
+    assert Roster([Tag(name="lost", format="bthome")]).find(beacon(1, 2)) is None
