@@ -1,0 +1,380 @@
+"""What goes out next: by class, oldest first within a class, live sound before sound that waited.
+
+Rules: memory holds the oldest of each class and what is not on disk yet; the rest lies on disk only and is
+loaded page by page. Nothing here publishes, stores or waits. A message is in one place at a time: waiting,
+in flight, or refused and waiting for another try.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Final
+
+from gatewayd.core.link import Window, refused_s, smoothed, suspect_after_s
+from gatewayd.core.model import Instant, Keep, Message, MessageClass
+from gatewayd.core.payload import LIVE_S
+
+ORDER: Final = tuple(MessageClass)
+# What the disk has: live sound that comes back from it is `audio`.
+ON_DISK: Final = tuple(name for name in MessageClass if name is not MessageClass.AUDIO_LIVE)
+# Dropped first to last when memory is full and the disk does not take it. Alarms are not in it.
+DROPPED: Final = (
+    MessageClass.TELEMETRY,
+    MessageClass.AUDIO,
+    MessageClass.AUDIO_LIVE,
+    MessageClass.POSITION,
+    MessageClass.STATE,
+)
+PAGE: Final = 200  # messages loaded at a time: 0.1 s of draining at 2,000 a second, 0.3 MB of sound
+LOW: Final = PAGE // 2  # the next page is asked for while half of one is left, so that the link never idles
+QUEUE: Final = 2 * PAGE  # beyond it a class waits on disk only
+# A page takes milliseconds from a card that works. It may hold up an alarm, and lower classes, for so long;
+# within another class, whose order matters more than a moment, it may for as long as a card may stall.
+BRIEF_S: Final = 0.05
+LONG_S: Final = 5.0
+UNREADABLE_S: Final = 5.0  # a disk that could not be read is asked again so often
+# Without a disk: an hour and a half of sound, or a day and more of positions, in less RAM than one import.
+MEMORY_BYTES: Final = 16 << 20
+ENTRY_BYTES: Final = 1_000  # what a message weighs in memory beside its sound
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Entry:
+    message: Message
+    name: MessageClass  # the lane it is in: live sound changes over
+    stored: bool
+    failures: int = 0
+    sent_s: float = 0.0
+    gone: bool = False  # replaced, dropped or on disk only: to be skipped wherever it still stands
+
+    @property
+    def size(self) -> int:
+        return ENTRY_BYTES + len(self.message.sound or b"")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Lane:
+    """What waits of one class: the oldest in `queue`; `more` on disk; then `overflow`, not on disk yet."""
+
+    queue: deque[_Entry] = field(default_factory=deque)
+    overflow: dict[str, _Entry] = field(default_factory=dict)
+    more: bool = True
+    loading_s: float | None = None  # since when a page is awaited
+    again_s: float = 0.0  # when an unreadable disk is asked again
+    spilled: bool = False  # while a page is awaited, more went to disk only
+    replaced: set[str] = field(default_factory=set)  # topics replaced while a page is awaited
+
+    def head(self) -> _Entry | None:
+        while self.queue and self.queue[0].gone:
+            self.queue.popleft()
+        return self.queue[0] if self.queue else None
+
+
+class Backlog:
+    """Everything that waits for its PUBACK, as far as memory holds it."""
+
+    def __init__(self) -> None:
+        self.puback_s: float | None = None  # smoothed
+        self._window: Window | None = None
+        self._lanes = {name: _Lane() for name in MessageClass}
+        self._lanes[MessageClass.AUDIO_LIVE].more = False
+        self._entries: dict[str, _Entry] = {}
+        self._in_flight: dict[str, _Entry] = {}  # in the order they were published
+        self._refused: list[tuple[float, int, _Entry]] = []  # heap: when it is due
+        self._refusals = 0
+        self._by_topic: dict[str, _Entry] = {}  # where only the newest counts
+        self._latest: dict[str, Message] = {}  # never stored: published again on each session
+        self._bytes = 0
+
+    # --- what comes in --------------------------------------------------------------------------------------
+
+    def add(self, message: Message, *, stored: bool = False) -> None:
+        """Let a message wait. One that replaces takes the place of the topic's older one."""
+        if message.id in self._entries:
+            return
+        if message.keep is Keep.NEVER and message.retain:
+            self._latest[message.topic] = message
+        entry = _Entry(message=message, name=message.message_class, stored=stored)
+        self._enter(entry)
+        self._put(entry)
+
+    def stored(self, ids: Iterable[str]) -> None:
+        """These are on disk now; memory lets go of what is not next."""
+        for message_id in ids:
+            entry = self._entries.get(message_id)
+            if entry is None:
+                continue
+            entry.stored = True
+            lane = self._lanes[entry.name]
+            if message_id in lane.overflow:
+                del lane.overflow[message_id]
+                self._spill(entry)
+
+    def loaded(self, name: MessageClass, messages: Iterable[Message], *, more: bool) -> None:
+        """A page came: the class's oldest on disk, without those `known`."""
+        lane = self._lanes[name]
+        for message in messages:
+            replaced = message.topic in lane.replaced or message.topic in self._by_topic
+            if message.id in self._entries or (message.replaces and replaced):
+                continue
+            entry = _Entry(message=message, name=name, stored=True)
+            self._enter(entry)
+            lane.queue.append(entry)
+        lane.more = more or lane.spilled
+        lane.loading_s, lane.spilled = None, False
+        lane.replaced.clear()
+        if not lane.more:
+            self._promote(lane)
+
+    def unreadable(self, name: MessageClass, now: Instant) -> None:
+        """The page did not come: what is in memory goes on without it, and it is asked for again later."""
+        lane = self._lanes[name]
+        lane.loading_s, lane.spilled = None, False
+        lane.replaced.clear()
+        lane.again_s = now.mono_s + UNREADABLE_S
+        self._promote(lane)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """These were dropped for space; those in flight stay, their PUBACK may still come."""
+        for message_id in ids:
+            entry = self._entries.get(message_id)
+            if entry is not None and message_id not in self._in_flight:
+                self._leave(entry)
+
+    # --- what is asked of the disk --------------------------------------------------------------------------
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every id in memory: what a page need not bring."""
+        return frozenset(self._entries)
+
+    @property
+    def unstored(self) -> tuple[Message, ...]:
+        """What waits or is in flight and is not on disk, oldest first; without what never goes there."""
+        return tuple(
+            entry.message
+            for entry in self._entries.values()
+            if not entry.stored and entry.message.keep is not Keep.NEVER
+        )
+
+    @property
+    def held(self) -> tuple[Message, ...]:
+        """Everything in memory that belongs on disk: stored again when the disk lost what it had."""
+        return tuple(
+            entry.message for entry in self._entries.values() if entry.message.keep is not Keep.NEVER
+        )
+
+    def to_load(self, now: Instant) -> tuple[MessageClass, ...]:
+        """Return the classes whose next page is due, and count them as asked for."""
+        due = tuple(
+            name
+            for name, lane in self._lanes.items()
+            if lane.more and lane.loading_s is None and len(lane.queue) < LOW and lane.again_s <= now.mono_s
+        )
+        for name in due:
+            self._lanes[name].loading_s = now.mono_s
+        return due
+
+    def overfull(self) -> tuple[Message, ...]:
+        """Drop what memory cannot hold, lowest class and oldest first, never an alarm; return what is lost.
+
+        What is on disk too is only let go of.
+        """
+        lost: list[Message] = []
+        for name in DROPPED:
+            lane = self._lanes[name]
+            while self._bytes > MEMORY_BYTES:
+                entry = lane.head() or next(iter(lane.overflow.values()), None)
+                if entry is None:
+                    break
+                if lane.head() is entry:
+                    lane.queue.popleft()
+                if entry.stored:
+                    self._spill(entry)
+                else:
+                    self._leave(entry)
+                    lost.append(entry.message)
+        return tuple(lost)
+
+    # --- what goes out --------------------------------------------------------------------------------------
+
+    def connected(self, receive_maximum: int) -> None:
+        """A session began. What is never stored is published anew: the broker may be another one."""
+        self._window = Window(receive_maximum)
+        for message in self._latest.values():
+            self.add(message)
+
+    def next(self, now: Instant) -> Message | None:
+        """Return what to publish now; it is in flight from then on. None: nothing, or no room for it."""
+        if self._window is None:
+            return None
+        self._return_refused(now)
+        self._age(now)
+        for name in ORDER:
+            lane = self._lanes[name]
+            entry = lane.head()
+            if entry is None and lane.overflow and not self._waits_for_page(name, lane, now):
+                self._promote(lane)
+                entry = lane.head()
+            if entry is None:
+                if lane.loading_s is not None and now.mono_s - lane.loading_s <= BRIEF_S:
+                    return None  # a lower class must not overtake what the disk is about to bring
+                continue
+            alarm = name is MessageClass.ALARM
+            if not (self._window.has_room_for_alarm if alarm else self._window.has_room):
+                return None
+            lane.queue.popleft()
+            entry.sent_s = now.mono_s
+            self._in_flight[entry.message.id] = entry
+            return entry.message
+        return None
+
+    def sent(self, message_id: str, size: int, now: Instant) -> None:
+        """It was published: `size` bytes on the wire."""
+        if self._window is not None:
+            self._window.sent(message_id, size, now.mono_s)
+
+    def confirmed(self, message_id: str, now: Instant) -> Message | None:
+        """Its PUBACK came with success: it is done. Return it, if it was in flight."""
+        self._answered(message_id, now)
+        entry = self._in_flight.pop(message_id, None)
+        if entry is None:
+            return None
+        self._leave(entry)
+        return entry.message
+
+    def refused(self, message_id: str, now: Instant) -> Message | None:
+        """Its PUBACK came with a failure: it is tried again later, and holds up nobody meanwhile.
+
+        Return it if it is done instead: a reply whose asker named a topic we may not use. Whoever sends
+        commands could otherwise fill the outbox.
+        """
+        self._answered(message_id, now)
+        entry = self._in_flight.pop(message_id, None)
+        if entry is None or entry.gone:
+            return None
+        if entry.message.response_topic is not None:
+            self._leave(entry)
+            return entry.message
+        entry.failures += 1
+        self._refusals += 1
+        heappush(self._refused, (now.mono_s + refused_s(entry.failures), self._refusals, entry))
+        return None
+
+    def disconnected(self) -> None:
+        """The session ended: what was in flight waits again, before everything else of its class."""
+        self._window = None
+        for entry in reversed(self._in_flight.values()):
+            if not entry.gone:
+                self._lanes[entry.name].queue.appendleft(entry)
+        self._in_flight.clear()
+
+    def alarm_waits(self) -> bool:
+        """Say whether an alarm waits or is in flight."""
+        lane = self._lanes[MessageClass.ALARM]
+        return lane.head() is not None or bool(lane.overflow) or self._oldest_alarm_s() is not None
+
+    def suspect(self, now: Instant) -> bool:
+        """Say whether an alarm has been in flight for so long that its link must be doubted."""
+        oldest_s = self._oldest_alarm_s()
+        return oldest_s is not None and now.mono_s - oldest_s > suspect_after_s(self.puback_s)
+
+    def __len__(self) -> int:
+        """How many messages memory holds, those in flight included."""
+        return len(self._entries)
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _enter(self, entry: _Entry) -> None:
+        message = entry.message
+        if message.replaces:
+            older = self._by_topic.get(message.topic)
+            if older is not None:
+                self._leave(older)
+            self._by_topic[message.topic] = entry
+            self._note_replaced(message)
+        self._entries[message.id] = entry
+        self._bytes += entry.size
+
+    def _leave(self, entry: _Entry) -> None:
+        """Take an entry out of memory; deques and the heap skip it later."""
+        message = entry.message
+        if self._entries.pop(message.id, None) is None:
+            return
+        entry.gone = True
+        self._bytes -= entry.size
+        self._lanes[entry.name].overflow.pop(message.id, None)
+        if self._by_topic.get(message.topic) is entry:
+            del self._by_topic[message.topic]
+            self._note_replaced(message)
+
+    def _note_replaced(self, message: Message) -> None:
+        """An older row of the topic may be in the page that is on its way."""
+        lane = self._lanes[message.message_class]
+        if lane.loading_s is not None:
+            lane.replaced.add(message.topic)
+
+    def _put(self, entry: _Entry) -> None:
+        """Behind everything of its class, wherever that lies."""
+        lane = self._lanes[entry.name]
+        if not lane.more and not lane.overflow and len(lane.queue) < QUEUE:
+            lane.queue.append(entry)
+        elif entry.stored:
+            self._spill(entry)
+        else:
+            lane.overflow[entry.message.id] = entry
+
+    def _spill(self, entry: _Entry) -> None:
+        """Let go of what is on disk; a page brings it back."""
+        live = entry.name is MessageClass.AUDIO_LIVE
+        lane = self._lanes[MessageClass.AUDIO if live else entry.name]
+        self._leave(entry)
+        lane.more = True
+        lane.spilled = lane.loading_s is not None
+
+    def _waits_for_page(self, name: MessageClass, lane: _Lane, now: Instant) -> bool:
+        """Say whether a class has to wait for the disk: for a page that was asked for a moment ago."""
+        patience_s = BRIEF_S if name is MessageClass.ALARM else LONG_S
+        return lane.loading_s is not None and now.mono_s - lane.loading_s <= patience_s
+
+    def _promote(self, lane: _Lane) -> None:
+        while lane.overflow and len(lane.queue) < QUEUE:
+            entry = lane.overflow.pop(next(iter(lane.overflow)))
+            lane.queue.append(entry)
+
+    def _age(self, now: Instant) -> None:
+        """Live sound that has waited too long becomes sound that waits."""
+        live = self._lanes[MessageClass.AUDIO_LIVE]
+        while (entry := live.head()) is not None and _age_s(entry.message, now) > LIVE_S:
+            live.queue.popleft()
+            entry.name = MessageClass.AUDIO
+            self._put(entry)
+
+    def _return_refused(self, now: Instant) -> None:
+        while self._refused and self._refused[0][0] <= now.mono_s:
+            *_, entry = heappop(self._refused)
+            if not entry.gone:
+                self._lanes[entry.name].queue.appendleft(entry)
+
+    def _answered(self, message_id: str, now: Instant) -> None:
+        took_s = None if self._window is None else self._window.answered(message_id, now.mono_s)
+        if took_s is not None:
+            self.puback_s = smoothed(self.puback_s, took_s)
+
+    def _oldest_alarm_s(self) -> float | None:
+        return next(
+            (
+                entry.sent_s
+                for entry in self._in_flight.values()
+                if entry.message.message_class is MessageClass.ALARM
+            ),
+            None,
+        )
+
+
+def _age_s(message: Message, now: Instant) -> float:
+    """How old a message is, seconds; of another boot: older than anything live."""
+    return now.mono_s - message.at.mono_s if message.at.boot == now.boot else float("inf")

@@ -1,0 +1,645 @@
+"""What goes out next: classes in order, oldest first, and nothing twice, lost or stuck."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gatewayd.core import drain
+from gatewayd.core.drain import ORDER, QUEUE, Backlog
+from gatewayd.core.link import (
+    LEAST_BYTES,
+    MOST_BYTES,
+    Window,
+    backoff_s,
+    refused_s,
+    smoothed,
+    suspect_after_s,
+)
+from gatewayd.core.model import ClockSource, Instant, Keep, Message, MessageClass
+
+SOURCE = ClockSource.NTP
+
+
+def instant(mono_s: float, boot: str = "boot") -> Instant:
+    return Instant(boot=boot, mono_s=mono_s, wall_s=1e9 + mono_s, source=SOURCE, uncertainty_ms=1)
+
+
+NOW = instant(1000.0)
+
+
+def message(
+    n: int,
+    name: MessageClass = MessageClass.ALARM,
+    *,
+    topic: str | None = None,
+    keep: Keep = Keep.AT_ONCE,
+    sound: bytes | None = None,
+    at: Instant = NOW,
+) -> Message:
+    return Message(
+        id=f"m{n}",
+        run="run",
+        seq=n,
+        topic=topic or f"t{n}",
+        message_class=name,
+        keep=keep,
+        at=at,
+        body={},
+        replaces=topic is not None,
+        retain=topic is not None,
+        sound=sound,
+    )
+
+
+def opened(*, session: bool = True) -> Backlog:
+    """A backlog whose disk is empty, with a session."""
+    backlog = Backlog()
+    for name in backlog.to_load(NOW):
+        backlog.loaded(name, (), more=False)
+    if session:
+        backlog.connected(65_535)
+    return backlog
+
+
+def drained(backlog: Backlog, now: Instant = NOW, *, size: int = 1) -> list[str]:
+    """Publish whatever is next until nothing is."""
+    ids = []
+    while (each := backlog.next(now)) is not None:
+        backlog.sent(each.id, size, now)
+        ids.append(each.id)
+    return ids
+
+
+def test_classes_go_in_their_order() -> None:
+    """An alarm goes before everything else, telemetry after everything else."""
+    backlog = opened()
+    for n, name in enumerate(reversed(ORDER)):
+        backlog.add(message(n, name))
+    assert drained(backlog) == ["m5", "m4", "m3", "m2", "m1", "m0"]
+
+
+def test_within_a_class_the_oldest_goes_first() -> None:
+    """Within a class: as they were sent."""
+    backlog = opened()
+    for n in range(5):
+        backlog.add(message(n))
+    assert drained(backlog) == ["m0", "m1", "m2", "m3", "m4"]
+
+
+def test_nothing_goes_without_a_session() -> None:
+    """Publish only while connected."""
+    backlog = opened(session=False)
+    backlog.add(message(1))
+    backlog.sent("m1", 1, NOW)
+    assert backlog.next(NOW) is None
+    assert len(backlog) == 1
+
+
+def test_live_sound_leads_and_late_sound_fills_in() -> None:
+    """A chunk younger than 10 s goes before a position; one that waited longer goes after it."""
+    backlog = opened()
+    backlog.add(message(1, MessageClass.AUDIO_LIVE, sound=b"late", at=instant(980.0)))
+    backlog.add(message(2, MessageClass.POSITION))
+    backlog.add(message(3, MessageClass.AUDIO_LIVE, sound=b"live", at=instant(999.0)))
+    assert drained(backlog) == ["m3", "m2", "m1"]
+
+
+def test_sound_of_another_boot_is_not_live() -> None:
+    """Its age is not known; it fills in."""
+    backlog = opened()
+    backlog.add(message(1, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(999.0, "before")))
+    backlog.add(message(2, MessageClass.POSITION))
+    assert drained(backlog) == ["m2", "m1"]
+
+
+def test_live_sound_that_is_stored_and_aged_waits_behind_what_is_on_disk() -> None:
+    """Its class has older sound on disk: it is let go of and comes back with a page."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    backlog.to_load(NOW)
+    chunk = message(2, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(980.0))
+    backlog.add(chunk, stored=True)
+    for name in set(drain.ON_DISK) - {MessageClass.AUDIO}:
+        backlog.loaded(name, (), more=False)
+    assert drained(backlog) == []
+    backlog.loaded(MessageClass.AUDIO, [message(1, MessageClass.AUDIO, sound=b"y")], more=False)
+    assert drained(backlog) == ["m1"]
+    assert backlog.to_load(NOW) == (MessageClass.AUDIO,)
+    backlog.loaded(MessageClass.AUDIO, [replace(chunk, message_class=MessageClass.AUDIO)], more=False)
+    assert drained(backlog) == ["m2"]
+
+
+def test_a_message_twice_is_one() -> None:
+    """The same id again is the same message."""
+    backlog = opened()
+    backlog.add(message(1))
+    backlog.add(message(1))
+    assert drained(backlog) == ["m1"]
+
+
+def test_only_the_newest_of_a_replaced_topic_goes() -> None:
+    """A state that was replaced before it went never goes."""
+    backlog = opened()
+    backlog.add(message(1, topic="alarm/a/state"))
+    backlog.add(message(2, topic="alarm/a/state"))
+    assert drained(backlog) == ["m2"]
+
+
+def test_a_state_in_flight_that_was_replaced_is_not_sent_again() -> None:
+    """After a lost session the older state must not go after the newer one."""
+    backlog = opened()
+    backlog.add(message(1, topic="alarm/a/state"))
+    assert drained(backlog) == ["m1"]
+    backlog.add(message(2, topic="alarm/a/state"))
+    assert drained(backlog) == ["m2"]
+    backlog.confirmed("m2", NOW)
+    backlog.disconnected()
+    backlog.connected(20)
+    assert drained(backlog) == []
+
+
+def test_the_puback_of_a_state_that_was_replaced_is_its_own() -> None:
+    """It says nothing of the newer one."""
+    backlog = opened()
+    backlog.add(message(1, topic="alarm/a/state"))
+    drained(backlog)
+    backlog.add(message(2, topic="alarm/a/state"))
+    backlog.confirmed("m1", NOW)
+    assert drained(backlog) == ["m2"]
+
+
+def test_a_refused_state_that_was_replaced_is_not_tried_again() -> None:
+    """Nor after the broker refused it, before or after the newer one came."""
+    backlog = opened()
+    backlog.add(message(1, topic="alarm/a/state"))
+    drained(backlog)
+    backlog.add(message(2, topic="alarm/a/state"))
+    backlog.refused("m1", NOW)
+    assert drained(backlog, instant(2000.0)) == ["m2"]
+    backlog.refused("m2", NOW)
+    backlog.add(message(3, topic="alarm/a/state"))
+    assert drained(backlog, instant(2000.0)) == ["m3"]
+
+
+def test_what_was_in_flight_goes_first_after_a_lost_session_in_order() -> None:
+    """Unconfirmed messages go again, before those that waited."""
+    backlog = opened()
+    for n in range(3):
+        backlog.add(message(n))
+    drained(backlog)
+    backlog.add(message(3))
+    backlog.confirmed("m1", NOW)
+    backlog.disconnected()
+    backlog.connected(65_535)
+    assert drained(backlog) == ["m0", "m2", "m3"]
+
+
+def test_a_refused_message_waits_and_holds_up_nobody() -> None:
+    """The class behind it goes on; it is tried again after 2 s, then after 4 s."""
+    backlog = opened()
+    backlog.add(message(1))
+    backlog.add(message(2))
+    drained(backlog)
+    backlog.refused("m1", NOW)
+    backlog.confirmed("m2", NOW)
+    backlog.add(message(3))
+    assert drained(backlog) == ["m3"]
+    assert drained(backlog, instant(1001.9)) == []
+    assert drained(backlog, instant(1002.0)) == ["m1"]
+    backlog.refused("m1", instant(1002.0))
+    assert drained(backlog, instant(1005.9)) == []
+    assert drained(backlog, instant(1006.0)) == ["m1"]
+
+
+def test_a_refused_reply_is_done() -> None:
+    """Whoever asked named a topic we may not publish to; it is not tried again."""
+    backlog = opened()
+    reply = replace(message(1, MessageClass.STATE), response_topic="not/ours")
+    backlog.add(reply)
+    drained(backlog)
+    assert backlog.refused("m1", NOW) == reply
+    assert drained(backlog, instant(2000.0)) == []
+    assert len(backlog) == 0
+
+
+def test_answers_to_what_is_not_in_flight_change_nothing() -> None:
+    """A PUBACK for a message that is not in flight is ignored."""
+    backlog = opened()
+    backlog.add(message(1))
+    assert backlog.confirmed("m9", NOW) is None
+    backlog.refused("m9", NOW)
+    backlog.stored(["m9"])
+    backlog.forget(["m9"])
+    assert drained(backlog) == ["m1"]
+
+
+def test_an_alarm_goes_though_the_window_is_full() -> None:
+    """Sound in flight never holds an alarm up."""
+    backlog = opened()
+    for n in range(4):
+        backlog.add(message(n, MessageClass.AUDIO, sound=b"x"))
+    assert drained(backlog, size=LEAST_BYTES // 2) == ["m0", "m1"]
+    backlog.add(message(8, MessageClass.STATE))
+    backlog.add(message(9))
+    assert drained(backlog, size=LEAST_BYTES) == ["m9"]
+
+
+def test_what_the_broker_can_take_is_kept_for_alarms_too() -> None:
+    """The broker's Receive Maximum binds alarms as well; four places are kept for them."""
+    backlog = opened(session=False)
+    backlog.connected(6)
+    for n in range(8):
+        backlog.add(message(n, MessageClass.STATE))
+    assert len(drained(backlog)) == 2
+    for n in range(10, 18):
+        backlog.add(message(n))
+    assert drained(backlog) == ["m10", "m11", "m12", "m13"]
+
+
+def test_what_is_never_stored_goes_anew_on_each_session() -> None:
+    """The latest status and health, once more: the broker may be another one."""
+    backlog = opened()
+    backlog.add(message(1, MessageClass.STATE, topic="health", keep=Keep.NEVER))
+    backlog.add(message(2, MessageClass.STATE, topic="health", keep=Keep.NEVER))
+    assert drained(backlog) == ["m2"]
+    backlog.confirmed("m2", NOW)
+    assert len(backlog) == 0
+    backlog.disconnected()
+    backlog.connected(20)
+    assert drained(backlog) == ["m2"]
+
+
+def test_older_alarms_on_disk_go_before_newer_ones_in_memory() -> None:
+    """A new alarm waits for a page that was asked for a moment ago, so that the order stands."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    assert set(backlog.to_load(NOW)) == set(drain.ON_DISK)
+    assert backlog.to_load(NOW) == ()
+    backlog.add(message(5))
+    assert drained(backlog) == []
+    backlog.loaded(MessageClass.ALARM, [message(1), message(2)], more=False)
+    assert drained(backlog) == ["m1", "m2", "m5"]
+
+
+def test_a_lower_class_does_not_overtake_what_the_disk_is_about_to_bring() -> None:
+    """Alarms that lie on disk go before a position in memory; a disk that hangs does not hold it for long."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    for name in backlog.to_load(NOW):
+        if name is not MessageClass.ALARM:
+            backlog.loaded(name, (), more=False)
+    backlog.add(message(5, MessageClass.POSITION))
+    assert drained(backlog) == []
+    assert drained(backlog, instant(1000.3)) == ["m5"]
+
+
+def test_a_disk_that_hangs_holds_an_alarm_up_for_a_moment() -> None:
+    """Then it goes from memory; what the disk brings later goes after it."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    backlog.to_load(NOW)
+    backlog.add(message(5))
+    backlog.add(message(6, MessageClass.POSITION))
+    assert drained(backlog, instant(1000.04)) == []
+    assert drained(backlog, instant(1000.3)) == ["m5"]
+    assert drained(backlog, instant(1005.3)) == ["m6"]
+    backlog.loaded(MessageClass.ALARM, [message(1)], more=False)
+    assert drained(backlog) == ["m1"]
+
+
+def test_a_disk_that_cannot_be_read_holds_nothing_up_and_is_asked_again() -> None:
+    """Without the disk everything goes from memory; five seconds later it is asked once more."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    for name in backlog.to_load(NOW):
+        backlog.unreadable(name, NOW)
+    backlog.add(message(5))
+    assert drained(backlog) == ["m5"]
+    assert backlog.to_load(instant(1004.9)) == ()
+    assert set(backlog.to_load(instant(1005.0))) == set(drain.ON_DISK)
+
+
+def test_memory_lets_go_of_what_is_on_disk_and_not_next() -> None:
+    """Beyond two pages a class lies on disk only, and comes back in order."""
+    backlog = opened(session=False)
+    everything = [message(n) for n in range(QUEUE + 30)]
+    for each in everything:
+        backlog.add(each)
+    assert len(backlog) == QUEUE + 30
+    backlog.stored(each.id for each in everything)
+    assert len(backlog) == QUEUE
+    backlog.add(message(900), stored=True)
+    assert len(backlog) == QUEUE
+    backlog.connected(65_535)
+    ids = drained(backlog)
+    assert ids == [f"m{n}" for n in range(QUEUE)]
+    assert backlog.to_load(NOW) == (MessageClass.ALARM,)
+    backlog.loaded(MessageClass.ALARM, [*everything[QUEUE:], message(900)], more=False)
+    assert drained(backlog) == [*(f"m{n}" for n in range(QUEUE, QUEUE + 30)), "m900"]
+
+
+def test_what_goes_to_disk_only_while_a_page_comes_is_asked_for_again() -> None:
+    """The page was read before it was stored; the next one has it."""
+    backlog = Backlog()
+    backlog.to_load(NOW)
+    backlog.add(message(1))
+    backlog.stored(["m1"])
+    assert len(backlog) == 0
+    backlog.loaded(MessageClass.ALARM, (), more=False)
+    assert backlog.to_load(NOW) == (MessageClass.ALARM,)
+
+
+def test_a_page_does_not_bring_back_a_state_that_was_replaced() -> None:
+    """Neither one that waits, nor one that went while the page was read."""
+    backlog = Backlog()
+    backlog.connected(20)
+    backlog.to_load(NOW)
+    backlog.add(message(2, topic="s"))
+    assert drained(backlog, instant(1000.3)) == ["m2"]
+    backlog.confirmed("m2", NOW)
+    backlog.add(message(4, topic="t"))
+    page = [message(1, topic="s"), message(3, topic="t"), message(4, topic="t"), message(5, topic="u")]
+    backlog.loaded(MessageClass.ALARM, page, more=False)
+    assert drained(backlog) == ["m5", "m4"]
+
+
+def test_what_was_evicted_from_disk_is_dropped_unless_in_flight() -> None:
+    """An eviction reaches memory too; what is in flight may still be confirmed."""
+    backlog = opened()
+    backlog.add(message(1, MessageClass.TELEMETRY))
+    drained(backlog)
+    backlog.add(message(2, MessageClass.TELEMETRY))
+    backlog.forget(["m1", "m2"])
+    assert drained(backlog) == []
+    assert len(backlog) == 1
+
+
+def test_memory_drops_the_lowest_class_first_and_never_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a disk memory is bounded: telemetry goes first, then sound; alarms stay."""
+    monkeypatch.setattr(drain, "MEMORY_BYTES", 4_500)
+    backlog = opened(session=False)
+    backlog.add(message(1, MessageClass.TELEMETRY))
+    backlog.add(message(2, MessageClass.AUDIO, sound=b""))
+    backlog.add(message(3, MessageClass.STATE))
+    backlog.add(message(4))
+    assert backlog.overfull() == ()
+    backlog.add(message(5))
+    backlog.add(message(6))
+    assert [each.id for each in backlog.overfull()] == ["m1", "m2"]
+    for n in range(10, 20):
+        backlog.add(message(n))
+    assert [each.id for each in backlog.overfull()] == ["m3"]
+    assert len(backlog) == 13
+
+
+def test_memory_only_lets_go_of_what_is_on_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is not lost when memory is full; what has overflowed and is not stored is."""
+    monkeypatch.setattr(drain, "MEMORY_BYTES", 500)
+    backlog = Backlog()
+    backlog.add(message(1, MessageClass.AUDIO))
+    assert [each.id for each in backlog.overfull()] == ["m1"]
+    backlog = opened(session=False)
+    backlog.add(message(2, MessageClass.AUDIO), stored=True)
+    assert backlog.overfull() == ()
+    assert len(backlog) == 0
+    assert backlog.to_load(NOW) == (MessageClass.AUDIO,)
+
+
+def test_what_is_not_on_disk_is_told() -> None:
+    """What never goes there is not counted."""
+    backlog = opened()
+    backlog.add(message(1))
+    backlog.add(message(2), stored=True)
+    backlog.add(message(3, MessageClass.STATE, keep=Keep.NEVER))
+    assert [each.id for each in backlog.unstored] == ["m1"]
+    assert [each.id for each in backlog.held] == ["m1", "m2"]
+    assert backlog.known == {"m1", "m2", "m3"}
+
+
+def test_an_alarm_without_puback_makes_the_link_suspect() -> None:
+    """After 2 s, or four times the smoothed PUBACK time where that is longer; other classes never do."""
+    backlog = opened()
+    assert not backlog.alarm_waits()
+    backlog.add(message(1, MessageClass.POSITION))
+    drained(backlog)
+    assert not backlog.suspect(instant(1100.0))
+    assert not backlog.alarm_waits()
+    backlog.add(message(2))
+    assert backlog.alarm_waits()
+    drained(backlog)
+    assert backlog.alarm_waits()
+    assert not backlog.suspect(instant(1002.0))
+    assert backlog.suspect(instant(1002.1))
+    backlog.confirmed("m2", instant(1003.0))
+    assert backlog.puback_s == 3.0
+    backlog.add(message(3))
+    drained(backlog, instant(1010.0))
+    assert not backlog.suspect(instant(1022.0))
+    assert backlog.suspect(instant(1022.1))
+
+
+def test_an_alarm_that_waits_for_the_disk_waits() -> None:
+    """The backoff is short for it too."""
+    backlog = Backlog()
+    backlog.to_load(NOW)
+    backlog.add(message(1))
+    assert backlog.alarm_waits()
+
+
+def test_the_window_grows_with_the_rate_and_stays_small_on_a_slow_link() -> None:
+    """64 kbit/s: 6 kB; a fast link: as much as leaves in half a second, at most 1 MiB."""
+    slow, fast = Window(65_535), Window(65_535)
+    now_s = 0.0
+    for n in range(50):
+        slow.sent(str(n), 1_000, now_s)
+        now_s += 0.125
+        assert slow.answered(str(n), now_s) == pytest.approx(0.125)
+    assert slow.limit_bytes == LEAST_BYTES
+    for n in range(2_000):
+        fast.sent(str(n), 1_000, now_s)
+        now_s += 0.001
+        fast.answered(str(n), now_s)
+    assert 400_000 < fast.limit_bytes < 600_000
+    for n in range(100):
+        fast.sent(str(n), 100_000, now_s)
+        fast.answered(str(n), now_s)
+    assert fast.limit_bytes == MOST_BYTES
+
+
+def test_the_window_shrinks_when_the_link_slows_down() -> None:
+    """What comes back while the window was full tells the new rate."""
+    window = Window(65_535)
+    now_s = 0.0
+    for n in range(200):
+        window.sent(str(n), 1_000, now_s)
+        now_s += 0.01
+        window.answered(str(n), now_s)
+    before = window.limit_bytes
+    window.sent("small", 10, now_s)
+    window.answered("small", now_s + 1.0)
+    assert window.limit_bytes == before  # the link was idle: this says nothing
+    for n in range(40):
+        window.sent(str(n), before, now_s)
+        now_s += before / 8_000
+        window.answered(str(n), now_s)
+    assert window.limit_bytes < before / 4
+
+
+def test_a_window_has_room_until_bytes_or_messages_are_used_up() -> None:
+    """Bytes, or the broker's Receive Maximum less what is kept for alarms."""
+    window = Window(10)
+    for n in range(6):
+        assert window.has_room
+        window.sent(str(n), 1, 0.0)
+    assert not window.has_room
+    assert window.has_room_for_alarm
+    assert window.answered("none", 0.0) is None
+    assert Window(1).has_room
+
+
+def test_backoff_grows_to_thirty_seconds_and_to_three_while_an_alarm_waits() -> None:
+    """1 s to 30 s, spread by jitter; an alarm does not wait longer than 3 s."""
+    assert backoff_s(0, 1.0, alarm_waits=False) == 1.0
+    assert backoff_s(1, 1.0, alarm_waits=False) == 2.0
+    assert backoff_s(9, 1.0, alarm_waits=False) == 30.0
+    assert backoff_s(9, 0.0, alarm_waits=False) == 1.0
+    assert backoff_s(9, 1.0, alarm_waits=True) == 3.0
+    assert refused_s(1) == 2.0
+    assert refused_s(50) == 300.0
+
+
+def test_smoothing_and_suspicion() -> None:
+    """The first round trip counts whole, each further one an eighth; suspicion begins at 2 s."""
+    assert smoothed(None, 0.8) == 0.8
+    assert smoothed(0.8, 1.6) == pytest.approx(0.9)
+    assert suspect_after_s(None) == 2.0
+    assert suspect_after_s(1.0) == 4.0
+
+
+@given(st.lists(st.sampled_from(ORDER), max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_whatever_waits_goes_once_by_class_then_age(names: list[MessageClass]) -> None:
+    """For any mix: every message once, classes in order, oldest first within a class."""
+    backlog = opened()
+    everything = [message(n, name) for n, name in enumerate(names)]
+    for each in everything:
+        backlog.add(each)
+    expected = sorted(everything, key=lambda each: (ORDER.index(each.message_class), each.seq))
+    assert drained(backlog) == [each.id for each in expected]
+
+
+class Draining(RuleBasedStateMachine):
+    """A backlog beside a disk and a broker, with sessions that break and pages that come when they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.backlog = Backlog()
+        self.disk: dict[str, Message] = {}  # rows, in order
+        self.pending: dict[str, Message] = {}  # on their way to the disk
+        self.pages: dict[MessageClass, tuple[tuple[Message, ...], bool]] = {}
+        self.published: list[Message] = []
+        self.flying: list[Message] = []
+        self.confirmed: Counter[str] = Counter()
+        self.everything: dict[str, Message] = {}
+        self.connected = False
+
+    @rule(name=st.sampled_from((MessageClass.ALARM, MessageClass.AUDIO, MessageClass.AUDIO_LIVE)))
+    def send(self, name: MessageClass) -> None:
+        for _ in range(7):
+            each = message(len(self.everything), name, at=self.now)
+            self.everything[each.id] = each
+            self.pending[each.id] = each
+            self.backlog.add(each)
+
+    @rule()
+    def store(self) -> None:
+        for each in self.pending.values():
+            late = each.message_class is MessageClass.AUDIO_LIVE
+            self.disk[each.id] = replace(each, message_class=MessageClass.AUDIO) if late else each
+        ids = list(self.pending)
+        self.pending.clear()
+        self.backlog.stored(ids)
+
+    @rule()
+    def ask(self) -> None:
+        for name in self.backlog.to_load(self.now):
+            known = self.backlog.known
+            rows = [e for e in self.disk.values() if e.message_class is name and e.id not in known]
+            self.pages[name] = (tuple(rows[:5]), len(rows) > 5)
+
+    @precondition(lambda self: self.pages)
+    @rule(fails=st.booleans())
+    def answer(self, fails: bool) -> None:
+        name, (rows, more) = self.pages.popitem()
+        if fails:
+            self.backlog.unreadable(name, self.now)
+        else:
+            fresh = [each for each in rows if each.id in self.disk]
+            self.backlog.loaded(name, fresh, more=more)
+
+    @precondition(lambda self: not self.connected)
+    @rule()
+    def connect(self) -> None:
+        self.connected = True
+        self.backlog.connected(20)
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def publish(self) -> None:
+        while (each := self.backlog.next(self.now)) is not None:
+            self.backlog.sent(each.id, 500, self.now)
+            self.flying.append(each)
+
+    @precondition(lambda self: self.flying)
+    @rule(refused=st.booleans())
+    def puback(self, refused: bool) -> None:
+        each = self.flying.pop(0)
+        if refused:
+            self.backlog.refused(each.id, self.now)
+            return
+        self.backlog.confirmed(each.id, self.now)
+        self.confirmed[each.id] += 1
+        self.disk.pop(each.id, None)
+        self.pending.pop(each.id, None)
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def lose(self) -> None:
+        self.connected = False
+        self.flying.clear()
+        self.backlog.disconnected()
+
+    @rule(s=st.floats(0.0, 12.0))
+    def wait(self, s: float) -> None:
+        self.now = instant(self.now.mono_s + s)
+
+    @invariant()
+    def nothing_is_published_after_it_was_confirmed(self) -> None:
+        assert all(count == 1 for count in self.confirmed.values())
+
+    def teardown(self) -> None:
+        """In the end, with a good disk and a good link, everything arrives."""
+        for _ in range(len(self.everything) * 2 + 20):
+            self.now = instant(self.now.mono_s + 301.0)
+            if not self.connected:
+                self.connect()
+            self.store()
+            self.ask()
+            while self.pages:
+                self.answer(fails=False)
+            self.publish()
+            while self.flying:
+                self.puback(refused=False)
+            if len(self.confirmed) == len(self.everything) and not self.disk:
+                break
+        assert set(self.confirmed) == set(self.everything)
+        assert len(self.backlog) == 0
+
+
+Draining.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_everything_arrives_once = Draining.TestCase
