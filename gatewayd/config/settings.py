@@ -1,0 +1,195 @@
+"""The table of all settings: section, key, kind, default, and a line of help in the field's words.
+
+The example file, `show-config`, the error messages and the manual come from it. A default is the text that
+one would write; an empty one means "not set", and what that leads to stands in the help. So a later file can
+take back what an earlier one set: `canary =`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from gatewayd.config import kinds
+from gatewayd.config.kinds import Kind, optional
+from gatewayd.core.model import Subject, TagEvent
+from gatewayd.core.tags import FORMATS
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_EVENTS: Final = " ".join(event for event in TagEvent if event is not TagEvent.NONE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(Generic[T_co]):
+    """One setting. `section` is `tag` for the keys of every `[tag NAME]`."""
+
+    section: str
+    key: str
+    kind: Kind[T_co]
+    default: str
+    help: str
+
+    def read(self, text: str) -> T_co:
+        """Return the value of a text; `ValueError` when it is not of the setting's kind."""
+        return self.kind.read(text)
+
+    def accepts(self, text: str) -> bool:
+        """Say whether a text is of the setting's kind."""
+        try:
+            self.read(text)
+        except ValueError:
+            return False
+        return True
+
+
+# What each section is about, in the order in which they are shown.
+SECTIONS: Final[Mapping[str, str]] = {
+    "gateway": "Who and where this gateway is.",
+    "mqtt": "The brokers that take its alarms.",
+    "radio": "The Bluetooth adapter that hears the tags.",
+    "tag": "One section for each assigned tag. NAME is its id: 1 to 64 letters, digits, _ and -; unique in"
+    " the fleet where several gateways hear one tag.",
+    "gps": "Where positions come from, and when they are published.",
+    "audio": "The microphone, which listens while an alarm is open, and never before.",
+    "gpio": "What is wired to the pins, by BCM number, 0 to 27. Not set: not wired.",
+    "alarm": "No settings yet.",
+    "visit": "No settings yet.",
+    "outbox": "What waits for the broker, on disk.",
+    "health": "What the gateway says of itself.",
+}
+
+_table: list[Setting[object]] = []
+
+
+def _add(section: str, key: str, kind: Kind[T], default: str, line: str) -> Setting[T]:
+    setting = Setting(section=section, key=key, kind=kind, default=default, help=line)
+    _table.append(setting)
+    return setting
+
+
+# fmt: off
+# One setting a row, two lines each: section, key, kind, default; help.
+GATEWAY_ID: Final = _add("gateway", "id", optional(kinds.ID), "",
+    "Its id in every topic. Not set: gw- and eight digits derived from the machine id.")
+GATEWAY_PREFIX: Final = _add("gateway", "prefix", kinds.PREFIX, "gatewayd",
+    "What every topic begins with.")
+GATEWAY_KIND: Final = _add("gateway", "kind",
+    kinds.one_of("vehicle or hub", {str(kind): kind for kind in Subject}), "vehicle",
+    "What the gateway is in: a vehicle, or a hub that stays where it is.")
+GATEWAY_LATITUDE: Final = _add("gateway", "latitude", optional(kinds.degrees(90)), "",
+    "Where a hub stands, in decimal degrees (WGS 84). A hub needs it.")
+GATEWAY_LONGITUDE: Final = _add("gateway", "longitude", optional(kinds.degrees(180)), "",
+    "Likewise, east positive.")
+
+MQTT_BROKERS: Final = _add("mqtt", "brokers", kinds.BROKERS, "localhost",
+    "host[:port] …, tried in turn; they share one namespace. Port: 8883 with TLS, 1883 without.")
+MQTT_TLS: Final = _add("mqtt", "tls", optional(kinds.BOOLEAN), "",
+    "Whether the session is encrypted. Not set: yes, but no where every broker is loopback; only there"
+    " no is allowed.")
+MQTT_CA_FILE: Final = _add("mqtt", "ca_file", optional(kinds.PATH), "",
+    "The certificates (PEM) that the broker's must lead to. Not set: the system's.")
+MQTT_CLIENT_CERTIFICATE: Final = _add("mqtt", "client_certificate", optional(kinds.PATH), "",
+    "The gateway's own certificate (PEM), for brokers that ask for one.")
+MQTT_CLIENT_KEY_CREDENTIAL: Final = _add("mqtt", "client_key_credential", optional(kinds.CREDENTIAL), "",
+    "The systemd credential that holds the key (PEM) of client_certificate.")
+MQTT_USERNAME: Final = _add("mqtt", "username", optional(kinds.TEXT), "",
+    "The user name at the broker.")
+MQTT_PASSWORD_CREDENTIAL: Final = _add("mqtt", "password_credential", optional(kinds.CREDENTIAL), "",
+    "The systemd credential that holds the password of username.")
+MQTT_KEEP_ALIVE: Final = _add("mqtt", "keep_alive", kinds.duration("2s", "10min", step="1s"), "8s",
+    "A broker misses a dead gateway after 1.5 times this and 2 s; 8s keeps that below 20 s.")
+
+RADIO_ENABLED: Final = _add("radio", "enabled", kinds.BOOLEAN, "yes",
+    "Whether tags are listened to.")
+RADIO_ADAPTER: Final = _add("radio", "adapter", optional(kinds.ADAPTER), "",
+    "hciN, or better the adapter's address, since hciN is not stable. Not set: the first one.")
+RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
+    "The address of an owned tag that stays near and always advertises: its silence means a deaf radio.")
+
+TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FORMATS), "bthome",
+    "How the tag advertises. Only bthome with a key proves itself; the others can be copied by anyone.")
+TAG_ADDRESS: Final = _add("tag", "address", optional(kinds.ADDRESS), "",
+    "bthome: the tag's address.")
+TAG_UUID: Final = _add("tag", "uuid", optional(kinds.UUID), "",
+    "ibeacon: the identity that appears when the tag is pressed; with major and minor.")
+TAG_MAJOR: Final = _add("tag", "major", optional(kinds.whole(0, 65535)), "",
+    "ibeacon: likewise.")
+TAG_MINOR: Final = _add("tag", "minor", optional(kinds.whole(0, 65535)), "",
+    "ibeacon: likewise.")
+TAG_NAMESPACE: Final = _add("tag", "namespace", optional(kinds.hexadecimal(20)), "",
+    "eddystone: the identity that appears when the tag is pressed, 20 hex digits; with instance.")
+TAG_INSTANCE: Final = _add("tag", "instance", optional(kinds.hexadecimal(12)), "",
+    "eddystone: likewise, 12 hex digits.")
+TAG_KEY_CREDENTIAL: Final = _add("tag", "key_credential", optional(kinds.CREDENTIAL), "",
+    "bthome: the systemd credential that holds the tag's key, 32 hex digits or 16 bytes. Without it the"
+    " tag still raises alarms, marked as unproved.")
+TAG_WORKER: Final = _add("tag", "worker", optional(kinds.REFERENCE), "",
+    "Who wears the tag: a reference that the ops desk knows, never a name.")
+TAG_ALARM_ON: Final = _add("tag", "alarm_on", optional(kinds.EVENTS), "",
+    f"The events that raise an alarm: {_EVENTS}. Not set: every one but those of test_on. unknown, one that"
+    " could not be read, always does.")
+TAG_TEST_ON: Final = _add("tag", "test_on", kinds.EVENTS, "none",
+    "The events that are a test and raise no actual alarm.")
+TAG_LOST_AFTER: Final = _add("tag", "lost_after", kinds.duration("5s", "1d"), "60s",
+    "Unheard for this long, the tag counts as lost.")
+
+GPS_SOURCE: Final = _add("gps", "source", kinds.SOURCE, "none",
+    "serial:/dev/DEVICE[@BAUD] (the rate is found when not given), gpsd://HOST[:PORT] or none.")
+GPS_PUBLISH: Final = _add("gps", "publish", kinds.choice("always", "visit", "alarm"), "alarm",
+    "When positions leave the gateway: always, during a visit or alarm, or during an alarm only.")
+
+AUDIO_ENABLED: Final = _add("audio", "enabled", kinds.BOOLEAN, "yes",
+    "Whether an alarm opens the microphone. What is heard is what makes an alarm count.")
+AUDIO_DEVICE: Final = _add("audio", "device", kinds.TEXT, "default",
+    "An ALSA PCM name, opened as it stands.")
+# Opus takes these and no others: RFC 6716, section 2.1.3.
+_RATES: Final = (8000, 12000, 16000, 24000, 48000)
+AUDIO_RATE: Final = _add("audio", "rate",
+    kinds.one_of(", ".join(map(str, _RATES)), {str(rate): rate for rate in _RATES}), "16000",
+    "Samples a second, mono.")
+# Opus: RFC 6716, section 2.1.1.
+AUDIO_BITRATE: Final = _add("audio", "bitrate", kinds.whole(6000, 510_000, "bit/s"), "24000",
+    "Opus, in bit/s.")
+# Whole Opus frames of 20 ms; at most 1 s, so that chunk 0 can be at the broker within 2 s of a press.
+AUDIO_CHUNK: Final = _add("audio", "chunk", kinds.duration("100ms", "1s", step="20ms"), "500ms",
+    "The length of one piece of live sound.")
+AUDIO_DURATION: Final = _add("audio", "duration", kinds.duration("1s", "1d"), "10min",
+    "How long an alarm listens; a command extends it.")
+AUDIO_PRE_ROLL: Final = _add("audio", "pre_roll",
+    kinds.one_of("0s, since this version keeps no sound from before an alarm", {"0s": 0.0}), "0s",
+    "Sound kept from before an alarm. Only 0s: this version keeps none.")
+
+# The pins on the 40-pin header.
+_PIN: Final = optional(kinds.whole(0, 27))
+GPIO_PANIC_BUTTON: Final = _add("gpio", "panic_button", _PIN, "",
+    "A wired panic button, to ground.")
+GPIO_STATUS_LED: Final = _add("gpio", "status_led", _PIN, "",
+    "A light that says how the gateway is.")
+GPIO_BUZZER: Final = _add("gpio", "buzzer", _PIN, "",
+    "A buzzer.")
+GPIO_POWER_SENSE: Final = _add("gpio", "power_sense", _PIN, "",
+    "High while the vehicle gives power.")
+GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
+    "Whether light and buzzer keep still on an alarm, so that nobody near learns of it.")
+
+OUTBOX_PATH: Final = _add("outbox", "path", optional(kinds.PATH), "",
+    "The database file. Not set: outbox.db in the state directory.")
+OUTBOX_BUDGET: Final = _add("outbox", "budget", kinds.size("1M", "1T"), "1G",
+    "What it may take of the disk. When full, the least important goes first, an alarm never.")
+
+HEALTH_INTERVAL: Final = _add("health", "interval", kinds.duration("1s", "1h"), "30s",
+    "How often health is published, besides on every change.")
+# fmt: on
+
+SETTINGS: Final = tuple(_table)
+_OF: Final = {
+    section: tuple(setting for setting in SETTINGS if setting.section == section) for section in SECTIONS
+}
+
+
+def of(section: str) -> tuple[Setting[object], ...]:
+    """Return the settings of a known section, `tag front` or `gateway`, in the order of the table."""
+    return _OF[section.partition(" ")[0]]

@@ -1,0 +1,138 @@
+"""The assigned tags: from `[tag NAME]` sections to `Tag` values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from gatewayd.config import settings
+from gatewayd.config.credentials import CredentialError, read_tag_key
+from gatewayd.config.layers import Layers
+from gatewayd.config.problem import Place, Problem
+from gatewayd.config.settings import Setting
+from gatewayd.core.model import Tag, TagEvent
+
+# What tells a tag of each format from all others. All of it must be set, and nothing of another format.
+IDENTIFIED_BY: Final[Mapping[str, tuple[Setting[str | int | None], ...]]] = {
+    "bthome": (settings.TAG_ADDRESS,),
+    "ibeacon": (settings.TAG_UUID, settings.TAG_MAJOR, settings.TAG_MINOR),
+    "eddystone": (settings.TAG_NAMESPACE, settings.TAG_INSTANCE),
+}
+# Only this format can prove itself with a key.
+KEYED_FORMAT: Final = "bthome"
+
+
+def check_tags(layers: Layers) -> Iterator[Problem]:
+    """Find what is wrong between the settings of the tags."""
+    owners: dict[tuple[object, ...], tuple[str, Place]] = {}
+    for section, place in layers.tags().items():
+        if not layers.is_bad(settings.TAG_FORMAT, section):
+            yield from _check_identity(layers, section, place)
+            yield from _check_shared(layers, section, owners)
+            yield from _check_key(layers, section)
+        yield from _check_events(layers, section)
+
+
+def _check_identity(layers: Layers, section: str, place: Place) -> Iterator[Problem]:
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    needed = IDENTIFIED_BY[tag_format]
+    missing = [setting.key for setting in needed if not layers.entry(setting, section)]
+    if missing:
+        yield Problem(
+            place=place,
+            section=section,
+            expected=f"{' and '.join(setting.key for setting in needed)} for the format {tag_format}",
+            got=f"no {' and no '.join(missing)}",
+        )
+    for other, identity in IDENTIFIED_BY.items():
+        for setting in identity:
+            entry = layers.entry(setting, section)
+            if other != tag_format and entry:
+                yield Problem.of(entry, f"format = {other} with it", tag_format)
+
+
+def _check_shared(
+    layers: Layers, section: str, owners: dict[tuple[object, ...], tuple[str, Place]]
+) -> Iterator[Problem]:
+    """Find a tag that another section has already. `owners` collects each identity's section and place."""
+    identity = IDENTIFIED_BY[layers.value(settings.TAG_FORMAT, section)]
+    entries = [layers.entry(setting, section) for setting in identity]
+    values = tuple(layers.value(setting, section) for setting in identity)
+    if None in values or (entry := entries[0]) is None:
+        return
+    owner, place = owners.setdefault(values, (section, entry.place))
+    if owner != section:
+        what = "an address" if identity[0] is settings.TAG_ADDRESS else "an identity"
+        yield Problem.of(entry, f"{what} of its own", f"that of [{owner}] ({place})")
+
+
+def _check_key(layers: Layers, section: str) -> Iterator[Problem]:
+    entry = layers.entry(settings.TAG_KEY_CREDENTIAL, section)
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    if entry and tag_format != KEYED_FORMAT:
+        yield Problem.of(entry, f"format = {KEYED_FORMAT} with it, the only one that takes a key", tag_format)
+
+
+def _check_events(layers: Layers, section: str) -> Iterator[Problem]:
+    entry = layers.entry(settings.TAG_TEST_ON, section)
+    tests = layers.value(settings.TAG_TEST_ON, section)
+    alarms = layers.value(settings.TAG_ALARM_ON, section)
+    both = frozenset() if alarms is None else tests & alarms
+    if entry and both:
+        yield Problem.of(entry, "events that alarm_on has not", f"{in_words(both)} in both")
+    if entry and TagEvent.UNKNOWN in tests:
+        # It may be a press that calls for help: nobody can tell.
+        yield Problem.of(entry, "events that could be read", TagEvent.UNKNOWN)
+
+
+def in_words(events: frozenset[TagEvent]) -> str:
+    """Return events as one writes them in the file."""
+    return " ".join(event for event in TagEvent if event in events) or "none"
+
+
+def build_tags(layers: Layers, credentials: Path | None) -> tuple[tuple[Tag, ...], list[Problem]]:
+    """Return the tags of faultless layers, and a warning for each key that could not be read.
+
+    Such a tag still raises alarms, marked as unproved: a press must not be lost to a missing file.
+    """
+    tags, warnings = [], []
+    for section in layers.tags():
+        key, warning = _key(layers, section, credentials)
+        tags.append(_tag(layers, section, key))
+        warnings += [warning] if warning else []
+    return tuple(tags), warnings
+
+
+def _key(layers: Layers, section: str, credentials: Path | None) -> tuple[bytes | None, Problem | None]:
+    entry = layers.entry(settings.TAG_KEY_CREDENTIAL, section)
+    if entry is None:
+        return None, None
+    try:
+        return read_tag_key(credentials, entry.value), None
+    except CredentialError as error:
+        return None, Problem.of(entry, error.expected, error.got)
+
+
+def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    tests = layers.value(settings.TAG_TEST_ON, section)
+    alarms = layers.value(settings.TAG_ALARM_ON, section)
+    address = layers.value(settings.TAG_ADDRESS, section)
+    return Tag(
+        name=section.removeprefix("tag "),
+        format=tag_format,
+        address=address,
+        identity=None if address else _identity(layers, section, tag_format),
+        key=key,
+        key_expected=layers.entry(settings.TAG_KEY_CREDENTIAL, section) is not None,
+        worker=layers.value(settings.TAG_WORKER, section),
+        alarm_on=frozenset(TagEvent) - {TagEvent.NONE} - tests if alarms is None else alarms,
+        test_on=tests,
+        lost_after_s=layers.value(settings.TAG_LOST_AFTER, section),
+    )
+
+
+def _identity(layers: Layers, section: str, tag_format: str) -> dict[str, str | int]:
+    values = {setting.key: layers.value(setting, section) for setting in IDENTIFIED_BY[tag_format]}
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,86 @@
+"""Secrets come from systemd, and what is missing never silences a tag."""
+
+from pathlib import Path
+
+import pytest
+from configuring import loaded
+
+from gatewayd.config.credentials import CredentialError, credential_path, read_credential, read_tag_key
+
+KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
+TAG = "[tag front]\naddress = C4:11:22:33:44:55\nkey_credential = front\n"
+
+
+@pytest.mark.parametrize("data", [KEY, KEY.hex().encode(), b" " + KEY.hex().upper().encode() + b"\r\n"])
+def test_a_tags_key_is_16_bytes_or_32_hex_digits(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "front").write_bytes(data)
+    tag = loaded(TAG, credentials=tmp_path).config.tags[0]
+    assert (tag.key, tag.key_expected) == (KEY, True)
+    assert KEY.hex() not in repr(tag)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 32, KEY.hex().encode()[:-1], KEY + KEY])
+def test_a_bad_key_is_a_warning_and_the_tag_stays(tmp_path: Path, data: bytes) -> None:
+    """A press must not be lost to a broken file: the alarm goes, marked as unproved."""
+    (tmp_path / "front").write_bytes(data)
+    result = loaded(TAG, credentials=tmp_path)
+    assert (result.config.tags[0].key, result.config.tags[0].key_expected) == (None, True)
+    assert [str(warning) for warning in result.warnings] == [
+        "1.conf:3: [tag front] key_credential = front: expected 32 hex digits or 16 bytes in the credential"
+        f" front, got {len(data)} other bytes"
+    ]
+
+
+def test_a_missing_key_is_a_warning_and_the_tag_stays(tmp_path: Path) -> None:
+    result = loaded(TAG, credentials=tmp_path)
+    assert result.config.tags[0].key_expected
+    assert [str(warning) for warning in result.warnings] == [
+        "1.conf:3: [tag front] key_credential = front: expected the credential front in"
+        f" {tmp_path}, got no such file or directory"
+    ]
+
+
+def test_outside_of_a_service_there_are_no_credentials() -> None:
+    (warning,) = loaded(TAG).warnings
+    assert str(warning).endswith(
+        "expected the credential front in $CREDENTIALS_DIRECTORY,"
+        " got no such directory (systemd gives it to a service)"
+    )
+
+
+def test_what_the_session_will_miss_is_warned_of(tmp_path: Path) -> None:
+    """Not an error: health says why the session fails, and the file may come."""
+    certificate = tmp_path / "ca.pem"
+    text = (
+        f"[mqtt]\nbrokers = a.example\nca_file = {certificate}\nclient_certificate = {certificate}\n"
+        "client_key_credential = key\nusername = u\npassword_credential = password\n"
+    )
+    assert [warning.key for warning in loaded(text, credentials=tmp_path).warnings] == [
+        "ca_file",
+        "client_certificate",
+        "client_key_credential",
+        "password_credential",
+    ]
+    for name in ("ca.pem", "key", "password"):
+        (tmp_path / name).write_text("x")
+    assert loaded(text, credentials=tmp_path).warnings == ()
+
+
+@pytest.mark.parametrize("data", ["secret", "secret\n", "secret\r\n"])
+def test_a_password_is_read_without_its_line_end(tmp_path: Path, data: str) -> None:
+    (tmp_path / "password").write_bytes(data.encode())
+    assert read_credential(tmp_path, "password") == "secret"
+    assert credential_path(tmp_path, "password") == tmp_path / "password"
+
+
+def test_an_error_does_not_tell_the_secret(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"hunter2\xff")
+    (tmp_path / "key").write_bytes(b"hunter2")
+    with pytest.raises(
+        CredentialError, match=r"^expected UTF-8 text in the credential password, got other bytes$"
+    ):
+        read_credential(tmp_path, "password")
+    with pytest.raises(
+        CredentialError, match=r"^expected 32 hex digits or 16 bytes in the credential key, got 7"
+    ):
+        read_tag_key(tmp_path, "key")
