@@ -1,0 +1,26 @@
+"""What several tests stand on: the outside world, simulated on its real interfaces."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from gatewayd.sim.bluez import BlueZ
+from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
+
+
+@pytest.fixture
+def system_bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
+    """A D-Bus daemon of the test's own, which every library takes for the system bus."""
+    # Not below tmp_path: the name of a test in the path would exceed the length of a socket's address.
+    with TemporaryDirectory() as folder, PrivateBus(Path(folder)) as bus:
+        monkeypatch.setenv(SYSTEM_BUS, bus.address)
+        yield bus
+
+
+@pytest.fixture
+async def bluez(system_bus: PrivateBus) -> AsyncIterator[BlueZ]:
+    """A bluetoothd on the private bus, with one adapter that is on and monitors available."""
+    async with BlueZ(system_bus.address) as stand_in:
+        yield stand_in
