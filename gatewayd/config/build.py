@@ -159,7 +159,14 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         outbox=Outbox(path=value(settings.OUTBOX_PATH), budget_bytes=value(settings.OUTBOX_BUDGET)),
         health=Health(interval_s=value(settings.HEALTH_INTERVAL)),
     )
-    return config, [*warnings, *_check_files(layers, credentials)]
+    return config, [*warnings, *_check_unused(layers), *_check_files(layers, credentials)]
+
+
+def _check_unused(layers: Layers) -> Iterator[Problem]:
+    """A vehicle's place comes from its receiver alone: a depot's must not be told as its position."""
+    latitude = layers.entry(settings.GATEWAY_LATITUDE)
+    if latitude and layers.value(settings.GATEWAY_KIND) is not Subject.HUB:
+        yield Problem.of(latitude, "kind = hub with it", "a vehicle: not used")
 
 
 def _mqtt(layers: Layers) -> Mqtt:

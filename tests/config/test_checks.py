@@ -36,6 +36,14 @@ def test_without_a_machine_id_the_id_must_be_set(machine_id: str) -> None:
     assert errors("[gateway]\nid = a", machine_id=machine_id) == []
 
 
+def test_a_vehicle_says_nothing_of_where_it_stands() -> None:
+    """A depot's coordinates left in its file are not used, and that is said."""
+    warnings = loaded("[gateway]\nlatitude = 52.1\nlongitude = 5.1").warnings
+    assert [str(warning) for warning in warnings] == [
+        "1.conf:2: [gateway] latitude = 52.1: expected kind = hub with it, got a vehicle: not used"
+    ]
+
+
 def test_a_hub_says_where_it_stands() -> None:
     assert error("[gateway]\nkind = hub") == (
         "1.conf:2: [gateway] kind = hub: expected latitude and longitude with it, got neither"
