@@ -1,0 +1,118 @@
+"""A TCP proxy that behaves as a modem does: refuses, swallows, slows down, flaps.
+
+It stands between a gateway and its broker where there is no netem. What it swallows it has accepted: no FIN,
+no RST, the way a radio link dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from enum import StrEnum
+from types import TracebackType
+from typing import Final
+
+from gatewayd.sim.broker import LOOPBACK, free_port
+
+PIECE_BYTES: Final = 512  # at 64 kbit/s a piece takes 64 ms, so the rate is smooth to the eye of a 2 s limit
+POLL_S: Final = 0.02  # how often a held connection looks whether it may go on
+
+
+class Mode(StrEnum):
+    """What the link does."""
+
+    OPEN = "open"
+    REFUSE = "refuse"  # a connection is reset at once
+    BLACK_HOLE = "black_hole"  # bytes are accepted and vanish; connections stay open
+
+
+class Proxy:
+    """From a free loopback port to `port` on loopback. An async context manager.
+
+    `rate`: bytes per second in each direction, None: as fast as it goes. `mode` and `rate` may be changed
+    at any time.
+    """
+
+    def __init__(self, port: int, *, rate: float | None = None) -> None:
+        self.port = free_port()
+        self.mode = Mode.OPEN
+        self.rate = rate
+        self.accepted = 0  # connections so far
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every connection there is."""
+        for writer in self._connections:
+            writer.transport.abort()
+        self._connections.clear()
+
+    async def flap(self, up_s: float, down_s: float) -> None:
+        """Cut and refuse for `down_s`, carry for `up_s`, until cancelled."""
+        while True:
+            self.mode = Mode.REFUSE
+            self.cut()
+            await asyncio.sleep(down_s)
+            self.mode = Mode.OPEN
+            await asyncio.sleep(up_s)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs this as one
+        self._tasks.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._tasks.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        if self.mode is Mode.REFUSE:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._connections |= {writer, far_writer}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._carry(reader, far_writer))
+                tasks.create_task(self._carry(far_reader, writer))
+        finally:
+            self._connections -= {writer, far_writer}
+            for end in (writer, far_writer):
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one direction to its end; then the other end hears of it, unless the link is a black hole."""
+        with suppress(OSError):
+            while data := await reader.read(PIECE_BYTES if self.rate else 1 << 16):
+                if self.mode is Mode.BLACK_HOLE:
+                    continue
+                if self.rate:
+                    await asyncio.sleep(len(data) / self.rate)
+                writer.write(data)
+                await writer.drain()
+        while self.mode is Mode.BLACK_HOLE:  # noqa: ASYNC110 - `mode` is a plain attribute, set by a test
+            await asyncio.sleep(POLL_S)
+        writer.close()

@@ -1,0 +1,358 @@
+"""`gatewayd tags scan`: what it keeps of the air, how it shows it, and that it really listens."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.config.layers import Layers
+from gatewayd.config.load import assemble
+from gatewayd.core.model import Advertisement, Tag
+from gatewayd.core.tags import eddystone
+from gatewayd.scan import scan
+from gatewayd.scan.heard import DEVICES, SETTLE_S, SLOTS, STRANGERS_PER_S, TELL_EVERY_S, Air, Line
+from gatewayd.scan.show import HEADINGS, LIT_S, LiveView, PlainView, cells, section, table, to_json
+from gatewayd.sim.air import burst
+from gatewayd.sim.bluez import BlueZ
+from gatewayd.sim.dbus import PrivateBus
+from gatewayd.sim.tag import Frame, SimulatedTag
+
+TAG = "C4:11:22:33:44:55"
+OTHER = "C4:11:22:33:44:66"
+KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+IBEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0002 c5")
+BASE_IBEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0007 c5")
+UID = bytes.fromhex("00 c5" + "11" * 10 + "22" * 6)
+TELEMETRY = bytes.fromhex("2000 0bb8 1580 00000010 00000020")
+
+
+def advertisement(frame: Frame, heard_s: float = 1000.0, rssi_dbm: int | None = -60) -> Advertisement:
+    return Advertisement(
+        address=frame.address,
+        heard_s=heard_s,
+        rssi_dbm=rssi_dbm,
+        name=frame.name,
+        service_data=frame.service_data,
+        manufacturer_data=frame.manufacturer_data,
+    )
+
+
+def stranger(number: int) -> Frame:
+    return Frame(address="E0:00:" + number.to_bytes(4, "big").hex(":").upper(), manufacturer_data={1: b"1"})
+
+
+# --- what is kept and told ----------------------------------------------------------------------------------
+
+
+def test_a_line_is_told_when_it_is_new_and_when_it_changed() -> None:
+    """Copies are not told again."""
+    air, tag = Air(()), SimulatedTag(TAG)
+    beat = tag.heartbeat()
+    assert [line.press for line in air.hear(advertisement(beat, 1000))] == [False]
+    assert air.hear(advertisement(beat, 1002)) == []
+    assert len(air.hear(advertisement(tag.heartbeat(), 1004))) == 1
+
+
+def test_a_press_is_told_at_once_and_once() -> None:
+    """However soon after something else was told of the tag, and however many copies follow."""
+    air, tag = Air(()), SimulatedTag(TAG)
+    air.hear(advertisement(tag.heartbeat(), 1000))
+    press = tag.press()
+    assert [line.press for line in air.hear(advertisement(press, 1000.1))] == [True]
+    assert air.hear(advertisement(press, 1000.2)) == []
+    (line,) = air.lines()
+    assert (line.press, line.pressed_s) == (False, 1000.1)
+
+
+def test_what_changes_all_the_time_is_told_now_and_then() -> None:
+    """Telemetry counts its frames; the latest change is told when its time has come."""
+    air = Air(())
+    told = []
+    for tenth in range(30):
+        data = TELEMETRY[:6] + tenth.to_bytes(4, "big") + TELEMETRY[10:]
+        frame = Frame(address=TAG, service_data={eddystone.SERVICE: data})
+        told += air.hear(advertisement(frame, 1000 + tenth / 10))
+    assert len(told) == 3 / TELL_EVERY_S
+
+
+def test_an_identity_that_is_there_when_the_scan_begins_is_no_press_one_that_appears_is() -> None:
+    air = Air(())
+    beacon = Frame(address=TAG, manufacturer_data={0x4C: BASE_IBEACON})
+    appears = Frame(address=TAG, manufacturer_data={0x4C: IBEACON})
+    assert [line.press for line in air.hear(advertisement(beacon, 1000))] == [False]
+    later_s = 1000 + SETTLE_S
+    assert air.hear(advertisement(beacon, later_s)) == []
+    assert [line.press for line in air.hear(advertisement(appears, later_s))] == [True]
+
+
+def test_each_slot_of_a_tag_has_its_line_also_when_one_advertisement_holds_two() -> None:
+    air = Air(())
+    both = Frame(address=TAG, manufacturer_data={0x4C: IBEACON}, service_data={eddystone.SERVICE: TELEMETRY})
+    assert len(air.hear(advertisement(both))) == 2
+    air.hear(advertisement(Frame(address=TAG, manufacturer_data={0x4C: BASE_IBEACON})))
+    assert len(air.lines()) == 3
+
+
+def test_frames_of_a_tag_that_no_decoder_claims_make_no_line_of_their_own() -> None:
+    """Neither before nor after one that is claimed."""
+    air = Air(())
+    unclaimed = Frame(address=TAG, manufacturer_data={1: b"?"})
+    air.hear(advertisement(unclaimed))
+    air.hear(advertisement(SimulatedTag(TAG).heartbeat()))
+    assert air.hear(advertisement(unclaimed)) == []
+    assert [line.stranger for line in air.lines()] == [False]
+
+
+def test_an_assigned_tag_is_called_by_its_name_and_read_with_its_key() -> None:
+    air = Air([Tag(name="anna", format="bthome", address=TAG, key=KEY, key_expected=True)])
+    (line,) = air.hear(advertisement(SimulatedTag(TAG, key=KEY).press()))
+    said = json.loads(to_json(line))
+    assert (said["tag"], said["event"], said["auth"], said["press"]) == ("anna", "press", "ok", True)
+
+
+def test_tags_come_before_strangers_and_the_strongest_first() -> None:
+    air = Air(())
+    air.hear(advertisement(stranger(1), rssi_dbm=-30))
+    air.hear(advertisement(SimulatedTag(TAG).heartbeat(), rssi_dbm=-80))
+    air.hear(advertisement(SimulatedTag(OTHER).heartbeat(), rssi_dbm=-50))
+    air.hear(advertisement(stranger(2), rssi_dbm=None))
+    assert [line.rssi_dbm for line in air.lines()] == [-50, -80, -30, None]
+
+
+def test_that_a_device_is_heard_no_more_is_no_advertisement() -> None:
+    air = Air(())
+    assert air.hear(Advertisement(address=TAG, heard_s=1.0)) == []
+    assert air.lines() == []
+
+
+def test_signal_strength_and_name_stay_known() -> None:
+    air, tag = Air(()), SimulatedTag(TAG)
+    air.hear(Advertisement(address=TAG, heard_s=1.0, rssi_dbm=-44, name="BLU"))
+    air.hear(advertisement(tag.heartbeat(), 2.0, rssi_dbm=None))
+    air.hear(Advertisement(address=OTHER, heard_s=1.0, rssi_dbm=-44, name="BLU"))
+    air.hear(advertisement(Frame(address=OTHER, manufacturer_data={1: b""}), 2.0, rssi_dbm=None))
+    assert [(line.rssi_dbm, line.name) for line in air.lines() if line.stranger] == [(-44, "BLU")]
+
+
+def test_a_flood_of_addresses_is_bounded_in_memory_and_in_what_is_told() -> None:
+    """The tag stays, though it is the weakest; a stranger that is there stays before one that was."""
+    air = Air(())
+    air.hear(advertisement(SimulatedTag(TAG).heartbeat(), 0.0, rssi_dbm=-99))
+    air.hear(advertisement(stranger(0), 0.5, rssi_dbm=-20))
+    told = 0
+    for number in range(1, 3 * DEVICES):
+        told += len(air.hear(advertisement(stranger(number), 100 + number / 1000, rssi_dbm=-90)))
+    addresses = {line.address for line in air.lines()}
+    assert len(addresses) <= DEVICES
+    assert TAG in addresses
+    assert stranger(0).address not in addresses
+    assert told <= STRANGERS_PER_S * (3 * DEVICES / 1000 + 1)
+
+
+def test_a_device_that_changes_its_identity_all_the_time_has_few_lines() -> None:
+    air = Air(())
+    for number in range(50):
+        data = IBEACON[:18] + number.to_bytes(2, "big") + IBEACON[20:]
+        air.hear(advertisement(Frame(address=TAG, manufacturer_data={0x4C: data}), 1000 + number))
+    assert len(air.lines()) == SLOTS
+
+
+# --- how it is shown ----------------------------------------------------------------------------------------
+
+
+def line_of(frame: Frame, *tags: Tag) -> Line:
+    air = Air(tags)
+    air.hear(advertisement(frame))
+    (line,) = air.lines()
+    return line
+
+
+def test_json_of_a_stranger_has_no_format() -> None:
+    assert json.loads(to_json(line_of(stranger(1)))) == {
+        "address": "E0:00:00:00:00:01",
+        "name": None,
+        "rssi_dbm": -60,
+        "tag": None,
+        "press": False,
+    }
+
+
+def test_json_of_a_tag_says_all_that_is_known_of_it() -> None:
+    said = json.loads(to_json(line_of(SimulatedTag(TAG, packet_id=6, battery_pct=88).press())))
+    assert said == {
+        "address": TAG, "name": None, "rssi_dbm": -60, "format": "bthome", "event": "press", "packet_id": 7,
+        "encrypted": False, "authenticated": False, "auth": "none", "battery_pct": 88, "tag": None,
+        "press": True,
+    }  # fmt: skip
+
+
+def test_the_table_has_a_row_for_each_line_and_marks_who_was_pressed() -> None:
+    rows = table([line_of(SimulatedTag(TAG).press()), line_of(stranger(1))])
+    assert rows[0].split() == [heading for heading in HEADINGS if heading]
+    assert rows[1].split()[:5] == ["*", "-60", TAG, "bthome", "press"]
+    assert rows[2].split() == ["-60", "E0:00:00:00:00:01"]
+
+
+def test_a_frame_that_cannot_be_read_says_so() -> None:
+    assert "not readable without its key" in cells(line_of(SimulatedTag(TAG, key=KEY).press()), lit=False)[-1]
+
+
+@given(st.text(max_size=300))
+def test_no_name_drives_the_terminal(name: str) -> None:
+    """Names come from anybody's device."""
+    shown = cells(line_of(Frame(address=TAG, name=name, manufacturer_data={1: b"1"})), lit=False)[3]
+    assert shown.isprintable()
+    assert len(shown) <= 24
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        SimulatedTag(TAG).press(),
+        SimulatedTag(TAG, key=KEY).press(),
+        Frame(address=TAG, manufacturer_data={0x4C: IBEACON}),
+        Frame(address=TAG, service_data={eddystone.SERVICE: UID}),
+    ],
+    ids=["bthome", "encrypted bthome", "ibeacon", "eddystone"],
+)
+def test_the_section_that_is_offered_assigns_the_tag(frame: Frame) -> None:
+    """Pasted into a configuration, it is good, and the tag is known."""
+    layers = Layers()
+    text = "\n".join(["[mqtt]", "brokers = localhost", *section(line_of(frame))])
+    layers.add(text.encode(), "pasted.conf")
+    loaded = assemble(layers, credentials=None, machine_id="0" * 32)
+    line = line_of(frame, *loaded.config.tags)
+    assert line.tag is not None
+    assert line.tag.key_expected == (line.report is not None and line.report.encrypted)
+    assert section(line) == []
+
+
+@pytest.mark.parametrize(
+    "frame", [stranger(1), Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY})]
+)
+def test_no_section_is_offered_for_what_names_no_tag(frame: Frame) -> None:
+    assert section(line_of(frame)) == []
+
+
+def test_plain_lines_mark_a_press_and_offer_its_section_once() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    air = Air(())
+    view = PlainView(air, out, err)
+    line = line_of(SimulatedTag(TAG).press())
+    air.hear(advertisement(SimulatedTag(TAG).press()))
+    for _ in range(2):
+        view.tell(line)
+    view.say("hci0 scans and hears")
+    view.tick(1000.0)
+    view.close()
+    text = out.getvalue()
+    assert text.startswith(f"*  -60   {TAG}")
+    assert text.count("[tag NAME]") == 1
+    assert text.rstrip().splitlines()[-2].split() == [heading for heading in HEADINGS if heading]
+    assert err.getvalue() == "hci0 scans and hears\n"
+
+
+def test_the_live_table_lights_a_pressed_tag_for_a_while_and_offers_its_section() -> None:
+    pytest.importorskip("rich", reason="rich draws the live table; it is optional")
+    from rich.console import Console  # noqa: PLC0415 - optional
+
+    air = Air(())
+    view = LiveView(air, io.StringIO())
+    try:
+        (line,) = air.hear(advertisement(SimulatedTag(TAG).press(), 1000.0))
+        view.tell(line)
+        view.say("hci0 scans and hears")
+        pictures = []
+        for now_s in (1000.1, 1000.1 + LIT_S):
+            view.tick(now_s)
+            console = Console(file=io.StringIO(), width=150, force_terminal=True)
+            with console.capture() as capture:
+                console.print(view.draw())
+            pictures.append(capture.get())
+        assert "\x1b[1;37;41m" in pictures[0]
+        assert "\x1b[1;37;41m" not in pictures[1]
+        for expected in (TAG, f"address = {TAG}", "hci0 scans and hears"):
+            assert expected in pictures[1]
+    finally:
+        view.close()
+
+
+# --- listening ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    (tmp_path / "key").write_text(KEY.hex())
+    path = tmp_path / "gatewayd.conf"
+    path.write_text(
+        f"[mqtt]\nbrokers = localhost\n[tag anna]\nformat = bthome\naddress = {TAG}\nkey_credential = key\n"
+    )
+    return path
+
+
+async def test_it_hears_an_encrypted_press_and_a_stranger(
+    bluez: BlueZ, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object for the press, with the name of the tag and without its key; exit status 0."""
+    listening = asyncio.create_task(
+        scan(config=configuration, credentials=configuration.parent, seconds=1.5, as_json=True)
+    )
+    async with asyncio.timeout(5):
+        while not bluez.discovering:  # noqa: ASYNC110 -- it has no event
+            await asyncio.sleep(0.01)
+    await burst(bluez, SimulatedTag(TAG, key=KEY).press(), 0.5)
+    bluez.advertise(stranger(1))
+    assert await listening == 0
+    out, err = capsys.readouterr()
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [(one["address"], one["tag"], one["press"]) for one in said] == [
+        (TAG, "anna", True),
+        ("E0:00:00:00:00:01", None, False),
+    ]
+    assert said[0]["auth"] == "ok"
+    assert KEY.hex() not in out + err
+    assert not bluez.discovering
+
+
+async def test_it_ends_well_when_it_is_interrupted(
+    bluez: BlueZ, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a fresh machine without a configuration, too; a bad one is said and does not matter."""
+    listening = asyncio.create_task(
+        scan(config=tmp_path / "none.conf", credentials=None, seconds=None, as_json=False)
+    )
+    async with asyncio.timeout(5):
+        while not bluez.discovering:  # noqa: ASYNC110 -- it has no event
+            await asyncio.sleep(0.01)
+    await burst(bluez, SimulatedTag(TAG).press(), 0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await listening == 0
+    out, err = capsys.readouterr()
+    assert f"address = {TAG}" in out
+    assert "no tags are assigned, since there is no good configuration" in err
+    assert "none.conf: expected a file that can be read, got" in err
+
+
+async def test_without_an_adapter_it_fails_and_says_what_to_do(
+    bluez: BlueZ, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bluez.unplug()
+    assert await scan(config=configuration, credentials=None, seconds=None, as_json=False) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "gatewayd tags scan: no Bluetooth adapter: plug one in" in err
+    assert "the credential key in $CREDENTIALS_DIRECTORY" in err
+
+
+async def test_without_bluetoothd_it_fails_and_says_what_to_do(
+    system_bus: PrivateBus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await scan(config=tmp_path, credentials=None, seconds=5, as_json=True) == 1
+    assert "bluetoothd is not running: `systemctl start bluetooth`" in capsys.readouterr().err
