@@ -14,12 +14,10 @@ from heapq import heappop, heappush
 from typing import Final
 
 from gatewayd.core.link import Window, refused_s, smoothed, suspect_after_s
-from gatewayd.core.model import Instant, Keep, Message, MessageClass
+from gatewayd.core.model import ClockSource, Instant, Keep, Message, MessageClass
 from gatewayd.core.payload import LIVE_S
 
 ORDER: Final = tuple(MessageClass)
-# What the disk has: live sound that comes back from it is `audio`.
-ON_DISK: Final = tuple(name for name in MessageClass if name is not MessageClass.AUDIO_LIVE)
 # Dropped first to last when memory is full and the disk does not take it. Alarms are not in it.
 DROPPED: Final = (
     MessageClass.TELEMETRY,
@@ -39,6 +37,12 @@ UNREADABLE_S: Final = 5.0  # a disk that could not be read is asked again so oft
 # Without a disk: an hour and a half of sound, or a day and more of positions, in less RAM than one import.
 MEMORY_BYTES: Final = 16 << 20
 ENTRY_BYTES: Final = 1_000  # what a message weighs in memory beside its sound
+# So many refused messages say that the broker refuses the class: the rest of it stays on disk meanwhile.
+REFUSED: Final = 100
+# A broker may refuse one kind of alarm message and take another: alarms never wait for each other. What is
+# refused of them is only kept from filling memory (5 MB; a year and more of a gateway's events).
+REFUSED_ALARMS: Final = 5_000
+PACKETS_KEPT: Final = 2  # of the broker's Receive Maximum: birth and farewell are counted nowhere
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -46,8 +50,9 @@ class _Entry:
     message: Message
     name: MessageClass  # the lane it is in: live sound changes over
     stored: bool
-    failures: int = 0
+    failures: int = 0  # how often the broker refused it
     sent_s: float = 0.0
+    refusal: int = 0  # the last one's number, while it waits for another try
     gone: bool = False  # replaced, dropped or on disk only: to be skipped wherever it still stands
 
     @property
@@ -57,10 +62,15 @@ class _Entry:
 
 @dataclass(slots=True, kw_only=True)
 class _Lane:
-    """What waits of one class: the oldest in `queue`; `more` on disk; then `overflow`, not on disk yet."""
+    """What waits of one class: the oldest in `queue`; `more` on disk; then `overflow`, not on disk yet.
+
+    Beside them `refused` waits for another try; `retried` is in flight after it was refused.
+    """
 
     queue: deque[_Entry] = field(default_factory=deque)
     overflow: dict[str, _Entry] = field(default_factory=dict)
+    refused: dict[str, _Entry] = field(default_factory=dict)
+    retried: set[str] = field(default_factory=set)
     more: bool = True
     loading_s: float | None = None  # since when a page is awaited
     again_s: float = 0.0  # when an unreadable disk is asked again
@@ -71,6 +81,15 @@ class _Lane:
         while self.queue and self.queue[0].gone:
             self.queue.popleft()
         return self.queue[0] if self.queue else None
+
+    def oldest(self) -> _Entry | None:
+        """The oldest of what memory may let go of."""
+        return (
+            next(iter(self.refused.values()), None) or self.head() or next(iter(self.overflow.values()), None)
+        )
+
+    def refuses(self, most: int) -> bool:
+        return len(self.refused) + len(self.retried) >= most
 
 
 class Backlog:
@@ -83,7 +102,7 @@ class Backlog:
         self._lanes[MessageClass.AUDIO_LIVE].more = False
         self._entries: dict[str, _Entry] = {}
         self._in_flight: dict[str, _Entry] = {}  # in the order they were published
-        self._refused: list[tuple[float, int, _Entry]] = []  # heap: when it is due
+        self._refused: list[tuple[float, int, str]] = []  # heap: when it is due, which refusal it was, its id
         self._refusals = 0
         self._by_topic: dict[str, _Entry] = {}  # where only the newest counts
         self._latest: dict[str, Message] = {}  # never stored: published again on each session
@@ -167,12 +186,18 @@ class Backlog:
             entry.message for entry in self._entries.values() if entry.message.keep is not Keep.NEVER
         )
 
+    def is_stored(self, message_id: str) -> bool:
+        """Say whether a message in memory is on disk too."""
+        entry = self._entries.get(message_id)
+        return entry is not None and entry.stored
+
     def to_load(self, now: Instant) -> tuple[MessageClass, ...]:
         """Return the classes whose next page is due, and count them as asked for."""
         due = tuple(
             name
             for name, lane in self._lanes.items()
             if lane.more and lane.loading_s is None and len(lane.queue) < LOW and lane.again_s <= now.mono_s
+            if not lane.refuses(REFUSED_ALARMS if name is MessageClass.ALARM else REFUSED)
         )
         for name in due:
             self._lanes[name].loading_s = now.mono_s
@@ -186,12 +211,7 @@ class Backlog:
         lost: list[Message] = []
         for name in DROPPED:
             lane = self._lanes[name]
-            while self._bytes > MEMORY_BYTES:
-                entry = lane.head() or next(iter(lane.overflow.values()), None)
-                if entry is None:
-                    break
-                if lane.head() is entry:
-                    lane.queue.popleft()
+            while self._bytes > MEMORY_BYTES and (entry := lane.oldest()) is not None:
                 if entry.stored:
                     self._spill(entry)
                 else:
@@ -202,8 +222,11 @@ class Backlog:
     # --- what goes out --------------------------------------------------------------------------------------
 
     def connected(self, receive_maximum: int) -> None:
-        """A session began. What is never stored is published anew: the broker may be another one."""
-        self._window = Window(receive_maximum)
+        """A session began. The broker may be another one: what is never stored is published anew, and what
+        was refused is tried again.
+        """
+        self._window = Window(max(1, receive_maximum - PACKETS_KEPT))
+        self._return_refused(float("inf"))
         for message in self._latest.values():
             self.add(message)
 
@@ -211,10 +234,13 @@ class Backlog:
         """Return what to publish now; it is in flight from then on. None: nothing, or no room for it."""
         if self._window is None:
             return None
-        self._return_refused(now)
+        self._return_refused(now.mono_s)
         self._age(now)
         for name in ORDER:
             lane = self._lanes[name]
+            alarm = name is MessageClass.ALARM
+            if not alarm and lane.refuses(REFUSED):
+                continue
             entry = lane.head()
             if entry is None and lane.overflow and not self._waits_for_page(name, lane, now):
                 self._promote(lane)
@@ -223,11 +249,12 @@ class Backlog:
                 if lane.loading_s is not None and now.mono_s - lane.loading_s <= BRIEF_S:
                     return None  # a lower class must not overtake what the disk is about to bring
                 continue
-            alarm = name is MessageClass.ALARM
             if not (self._window.has_room_for_alarm if alarm else self._window.has_room):
                 return None
             lane.queue.popleft()
             entry.sent_s = now.mono_s
+            if entry.failures:
+                lane.retried.add(entry.message.id)
             self._in_flight[entry.message.id] = entry
             return entry.message
         return None
@@ -239,8 +266,7 @@ class Backlog:
 
     def confirmed(self, message_id: str, now: Instant) -> Message | None:
         """Its PUBACK came with success: it is done. Return it, if it was in flight."""
-        self._answered(message_id, now)
-        entry = self._in_flight.pop(message_id, None)
+        entry = self._answered(message_id, now)
         if entry is None:
             return None
         self._leave(entry)
@@ -249,19 +275,26 @@ class Backlog:
     def refused(self, message_id: str, now: Instant) -> Message | None:
         """Its PUBACK came with a failure: it is tried again later, and holds up nobody meanwhile.
 
+        Once the broker refuses the whole class, what is on disk waits there.
+
         Return it if it is done instead: a reply whose asker named a topic we may not use. Whoever sends
         commands could otherwise fill the outbox.
         """
-        self._answered(message_id, now)
-        entry = self._in_flight.pop(message_id, None)
+        entry = self._answered(message_id, now)
         if entry is None or entry.gone:
             return None
         if entry.message.response_topic is not None:
             self._leave(entry)
             return entry.message
+        lane = self._lanes[entry.name]
+        if entry.stored and entry.name is not MessageClass.ALARM and lane.refuses(REFUSED):
+            self._spill(entry)
+            return None
         entry.failures += 1
         self._refusals += 1
-        heappush(self._refused, (now.mono_s + refused_s(entry.failures), self._refusals, entry))
+        entry.refusal = self._refusals
+        lane.refused[message_id] = entry
+        heappush(self._refused, (now.mono_s + refused_s(entry.failures), entry.refusal, message_id))
         return None
 
     def disconnected(self) -> None:
@@ -271,6 +304,8 @@ class Backlog:
             if not entry.gone:
                 self._lanes[entry.name].queue.appendleft(entry)
         self._in_flight.clear()
+        for lane in self._lanes.values():
+            lane.retried.clear()
 
     def alarm_waits(self) -> bool:
         """Say whether an alarm waits or is in flight."""
@@ -282,9 +317,10 @@ class Backlog:
         oldest_s = self._oldest_alarm_s()
         return oldest_s is not None and now.mono_s - oldest_s > suspect_after_s(self.puback_s)
 
-    def __len__(self) -> int:
-        """How many messages memory holds, those in flight included."""
-        return len(self._entries)
+    @property
+    def refuses(self) -> bool:
+        """Whether anything waits that the broker refused."""
+        return any(lane.refuses(1) for lane in self._lanes.values())
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -300,13 +336,15 @@ class Backlog:
         self._bytes += entry.size
 
     def _leave(self, entry: _Entry) -> None:
-        """Take an entry out of memory; deques and the heap skip it later."""
+        """Take an entry out of memory; deques skip it later."""
         message = entry.message
         if self._entries.pop(message.id, None) is None:
             return
         entry.gone = True
         self._bytes -= entry.size
-        self._lanes[entry.name].overflow.pop(message.id, None)
+        lane = self._lanes[entry.name]
+        lane.overflow.pop(message.id, None)
+        lane.refused.pop(message.id, None)
         if self._by_topic.get(message.topic) is entry:
             del self._by_topic[message.topic]
             self._note_replaced(message)
@@ -353,16 +391,29 @@ class Backlog:
             entry.name = MessageClass.AUDIO
             self._put(entry)
 
-    def _return_refused(self, now: Instant) -> None:
-        while self._refused and self._refused[0][0] <= now.mono_s:
-            *_, entry = heappop(self._refused)
-            if not entry.gone:
-                self._lanes[entry.name].queue.appendleft(entry)
+    def _return_refused(self, now_s: float) -> None:
+        """What is due goes before everything else of its class, in its order."""
+        due = []
+        while self._refused and self._refused[0][0] <= now_s:
+            _, refusal, message_id = heappop(self._refused)
+            entry = self._entries.get(message_id)
+            if entry is not None and entry.refusal == refusal:
+                due.append(entry)
+        for entry in reversed(due):
+            lane = self._lanes[entry.name]
+            del lane.refused[entry.message.id]
+            entry.refusal = 0
+            lane.queue.appendleft(entry)
 
-    def _answered(self, message_id: str, now: Instant) -> None:
+    def _answered(self, message_id: str, now: Instant) -> _Entry | None:
+        """Its PUBACK came: return what is not in flight any more, if it was."""
         took_s = None if self._window is None else self._window.answered(message_id, now.mono_s)
         if took_s is not None:
             self.puback_s = smoothed(self.puback_s, took_s)
+        entry = self._in_flight.pop(message_id, None)
+        if entry is not None:
+            self._lanes[entry.name].retried.discard(message_id)
+        return entry
 
     def _oldest_alarm_s(self) -> float | None:
         return next(
@@ -378,3 +429,12 @@ class Backlog:
 def _age_s(message: Message, now: Instant) -> float:
     """How old a message is, seconds; of another boot: older than anything live."""
     return now.mono_s - message.at.mono_s if message.at.boot == now.boot else float("inf")
+
+
+def age_s(at: Instant, now: Instant) -> float | None:
+    """Return how long ago something happened, seconds; None when no clock tells."""
+    if at.boot == now.boot:
+        return now.mono_s - at.mono_s
+    if ClockSource.NONE in (at.source, now.source):
+        return None
+    return max(0.0, now.wall_s - at.wall_s)

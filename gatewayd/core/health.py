@@ -171,12 +171,8 @@ class Health:
         return replace(self, loops={**self.loops, name: loop})
 
     def stalled(self, now: Instant) -> tuple[str, ...]:
-        """The loops that must run and made no progress within their bound."""
+        """The loops that must run and made no progress within their bound; the watchdog is fed while none."""
         return tuple(name for name, loop in self.loops.items() if now.mono_s - loop.progress_s > loop.bound_s)
-
-    def watchdog_due(self, now: Instant) -> bool:
-        """Whether systemd's watchdog may be fed: every loop that must run made progress."""
-        return not self.stalled(now)
 
     def message_due(self, now: Instant, interval_s: float) -> bool:
         """Whether a health message is to be published now. `interval_s`: `[health] interval`."""

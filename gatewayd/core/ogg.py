@@ -60,13 +60,14 @@ class Link:
     """One logical bitstream: a header, then audio pages, then an end. Several in a row are a chained file.
 
     Each call returns whole pages; together, in order, they are a valid stream of mono packets of `PACKET_MS`.
-    To go on with a link that another process began, give the sequence number and granule position it had.
+    To go on with a link that another process began, give the sequence number and granule position it had; to
+    begin one that goes on in the time of the link before, the granule position of that one's end.
     """
 
     def __init__(self, serial: int, *, sequence: int = 0, granule: int = 0) -> None:
         self.serial = serial  # 32 bits, unique within the chain
         self.sequence = sequence  # of the next page
-        self.granule = granule  # samples at 48 kHz in all packets so far, pre-skip included
+        self.granule = granule  # samples at 48 kHz up to the next packet, pre-skip included
 
     def header(self, *, pre_skip: int, rate_hz: int) -> bytes:
         """The two header pages. `pre_skip`: the encoder's delay in samples at 48 kHz (RFC 7845, 5)."""
@@ -102,7 +103,7 @@ class Link:
                 table.append(len(segment))
                 body += segment
             self.granule += step
-            ended = self.granule
+            ended = self.granule if step else 0  # a header page has 0 wherever the sound begins (RFC 7845, 4)
         pages += self._page(flags | (_LAST if last else 0), ended, table, body)
         return bytes(pages)
 

@@ -11,7 +11,6 @@ The rules:
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -92,7 +91,6 @@ class Chunk:
     at: Instant  # of its first sample
     duration_ms: int
     gaps: tuple[Gap, ...]
-    sha256: str  # of `pages`, hexadecimal
     mark: Mark
 
 
@@ -124,6 +122,7 @@ class Recording:
         self._chunk_packets = max(1, round(chunk_s / PACKET_S))
         self._before = mark  # another run's, until the first link of this one
         self._link: ogg.Link | None = None
+        self._granule = mark.granule if mark else 0  # of the end of the link before
         self._start_s = 0.0  # of the link's first sample
         self._placed = 0  # packets of the link, pending ones included
         self._prefix = b""  # pages that go before the pending packets
@@ -162,13 +161,16 @@ class Recording:
         if self._cause is GapCause.DEVICE:
             self._fill(at_s, now)
         chunks = self._cut(now, last=True)
+        self._granule = self._link.granule
         self._link, self._placed = None, 0
         return chunks
 
     def _begin(self, opened: Opened, now: Instant) -> None:
         # Serial numbers differ within the chain, since each link begins in a chunk of its own.
         serial = (zlib.crc32(self._alarm.encode()) + self.next_n) & 0xFFFFFFFF
-        self._link = ogg.Link(serial)
+        # Granule positions go on where the link before ended, as RFC 7845, 4.5 allows: to a player that knows
+        # but one time line (ffmpeg) time would otherwise jump back.
+        self._link = ogg.Link(serial, granule=self._granule)
         self._start_s, self._placed = opened.at_s, 0
         self._cause = GapCause.OVERRUN
         self.head = self._link.header(pre_skip=opened.pre_skip, rate_hz=self._rate_hz)
@@ -192,7 +194,8 @@ class Recording:
         self._pending.append(packet.opus)
         self._toc = packet.opus
         self._placed += 1
-        full = self._chunk_packets if self._link.granule else min(_FIRST_PACKETS, self._chunk_packets)
+        cut = self._placed > len(self._pending)  # a chunk of this link was
+        full = self._chunk_packets if cut else min(_FIRST_PACKETS, self._chunk_packets)
         return self._cut(now) if len(self._pending) >= full else []
 
     def _fill(self, until_s: float, now: Instant) -> None:
@@ -228,7 +231,6 @@ class Recording:
             at=moment(end_s - duration_s, now),
             duration_ms=round(duration_s * 1000),
             gaps=tuple(self._gaps),
-            sha256=hashlib.sha256(pages).hexdigest(),
             mark=mark,
         )
         self.next_n += 1

@@ -18,7 +18,6 @@ REPLY: Final = "reply"
 # disk does not know) and its own status (to repeat the birth when the will came after it).
 COMMANDS: Final = "cmd/#"
 ALARM_STATES: Final = "alarm/+/state"
-SUBSCRIPTIONS: Final = (COMMANDS, ALARM_STATES, STATUS)
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COMMAND: Final = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,3}")

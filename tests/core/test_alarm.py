@@ -69,6 +69,7 @@ from gatewayd.core.model import (
     ClockState,
     Draft,
     Instant,
+    Json,
     Keep,
     MessageClass,
     Mode,
@@ -79,6 +80,7 @@ from gatewayd.core.uuid7 import derive, uuid7
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 NOON_S = 1_772_366_400.0
+DAY_S = 86_400.0
 DURATION_S = 600.0
 SOUND = Settings(audio=True, duration_s=DURATION_S)
 NO_SOUND = Settings(audio=False, duration_s=DURATION_S)
@@ -375,7 +377,7 @@ def test_more_than_ten_minutes_later_it_is_a_new_emergency(world: World) -> None
     assert event.body["type"] == "repeated"
     assert {"cause", "severity", "tag", "position", "recent", "hops_ms"} <= event.body.keys()
     assert (again.id, again.handling, again.owner, again.confirmed) == (alarm.id, Handling.RAISED, None, None)
-    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert StartAudio(alarm=alarm.id) in world.effects
     assert world.state(alarm)["hops_ms"] == {"heard": 0, "decided": 0}
 
 
@@ -403,6 +405,23 @@ def test_a_repeated_press_heard_again_after_a_kill_has_the_same_id(world: World)
     assert world.events[0].id != first
 
 
+@pytest.mark.parametrize("tag", ["t-1", "wired"])
+@pytest.mark.parametrize("pause_s", [0.5, 700])
+def test_another_press_without_a_key_after_a_kill_has_another_id(
+    world: World, tag: str, pause_s: float
+) -> None:
+    """Nothing tells it from the one before; under that one's id consumers would drop it."""
+    world.press(tag)
+    world.after(700)
+    before = world.alarms
+    world.press(tag)
+    first = world.events[0].id
+    world.alarms = before
+    alarm = world.after(pause_s).press(tag)
+    assert world.events[0].id != first
+    assert world.events[0].id == alarm.call_id
+
+
 def test_a_press_after_a_reboot_with_no_clock_is_a_new_emergency() -> None:
     """How long ago the last one was nobody can tell."""
     world = World()
@@ -415,6 +434,15 @@ def test_a_press_after_a_short_reboot_is_a_repeated_one(world: World) -> None:
     alarm = world.press()
     again = world.reboot(30).press()
     assert (again.id, again.called) == (alarm.id, alarm.called)
+
+
+@pytest.mark.parametrize("behind_s", [1, 60, DAY_S])
+def test_a_press_after_a_reboot_with_a_clock_that_lies_behind_is_a_new_emergency(behind_s: float) -> None:
+    """The last press seems to lie ahead: it is not waited for."""
+    world = World()
+    world.press()
+    assert world.reboot(-behind_s).press().called == world.now
+    assert world.types == ["repeated"]
 
 
 def test_an_emergency_is_never_part_of_a_test(world: World) -> None:
@@ -484,6 +512,20 @@ def test_a_press_does_not_verify_one_that_did_not_prove_itself(world: World) -> 
     assert corroborated(world) == []
 
 
+def test_a_press_from_before_a_clock_that_lies_behind_verifies_nothing(world: World) -> None:
+    """It may have been yesterday's."""
+    world.press("t-1", "w-1")
+    world.reboot(-DAY_S).press("t-2", "w-2")
+    assert corroborated(world) == []
+
+
+def test_presses_of_one_moment_verify_each_other_in_whichever_order_they_come(world: World) -> None:
+    """The wired button settles while a tag's press has long been decided."""
+    world.press("t-1", "w-1")
+    world.press("wired", None, heard=replace(world.now, mono_s=world.now.mono_s - 0.05))
+    assert len(corroborated(world)) == 2
+
+
 @pytest.mark.parametrize("tag", ["t-2", "wired"])
 def test_a_tag_without_a_worker_is_somebody_of_its_own(world: World, tag: str) -> None:
     world.press("t-1", None)
@@ -537,6 +579,44 @@ def test_later_positions_go_every_five_seconds_then_every_thirty(world: World) -
     assert [classes for _, classes in told[1:]] == [[MessageClass.POSITION]] * (len(told) - 1)
     assert states == 1 + 1200 // 30 - 1
     assert len(world[alarm].timeline) == 1
+
+
+def test_a_clock_that_lies_behind_holds_no_position_back(world: World) -> None:
+    """Neither the first nor a later one."""
+    world.press(position=HERE)
+    world.after(5).do(Positioned(position=HERE))
+    world.reboot(-DAY_S).do(Resumed())
+    world.do(Positioned(position=HERE))
+    assert positions(world) == [MessageClass.POSITION]
+
+
+def told_after(world: World, event: Event, alarm: Alarm) -> Json:
+    """The position in the state that is told next after this."""
+    world.do(event)
+    world.command(Received(alarm=alarm.id))
+    return world.state(alarm)["position"]
+
+
+def test_a_position_from_before_a_restart_is_the_last_known(world: World) -> None:
+    """Not trusted, and of no age that anybody knows; a new one is told at once."""
+    alarm = world.press(position={**HERE, "age_s": 0.5})
+    world.reboot(30)
+    assert told_after(world, Resumed(), alarm) == {**HERE, "trusted": False, "method": "last_known"}
+    world.do(Positioned(position=HERE))
+    assert positions(world) == [MessageClass.ALARM]
+
+
+def test_where_a_hub_stands_outlasts_a_restart(world: World) -> None:
+    hub: Body = {"lat": 52.0, "lon": 5.0, "trusted": True, "subject": "hub", "method": "hub_fixed"}
+    alarm = world.press(position=hub)
+    world.reboot(30)
+    assert told_after(world, Resumed(), alarm) == hub
+
+
+def test_an_alarm_without_a_position_has_none_after_a_restart(world: World) -> None:
+    alarm = world.press()
+    world.reboot(30).do(Resumed())
+    assert world[alarm].position is None
 
 
 def test_a_closed_alarm_gets_no_position(world: World) -> None:
@@ -666,6 +746,14 @@ def recording(world: World, tag: str = "t-1") -> Alarm:
     return world[alarm]
 
 
+def left_s(world: World, alarm: Alarm) -> float:
+    """For how long the alarm still wants sound."""
+    ends = world[alarm].audio.ends
+    assert ends is not None
+    assert ends.boot == world.now.boot
+    return ends.mono_s - world.now.mono_s
+
+
 def test_an_alarm_raised_meanwhile_is_recorded_in_the_first(world: World) -> None:
     """It says where, and extends the recording; nothing is opened twice."""
     one = recording(world)
@@ -673,7 +761,7 @@ def test_an_alarm_raised_meanwhile_is_recorded_in_the_first(world: World) -> Non
     two = world.press("t-2", "w-1")
     assert world.types == ["raised", "audio_started"]
     assert world.events[1].body["recorded_in"] == one.id
-    assert StartAudio(alarm=one.id, for_s=DURATION_S) in world.effects
+    assert not any(isinstance(effect, StartAudio) for effect in world.effects)
     world.after(DURATION_S - 60).do(Ticked())
     assert world.effects == ()  # the second still wants it
     world.after(60).do(Ticked())
@@ -732,10 +820,12 @@ def test_closing_the_second_leaves_the_recording_to_the_first(world: World) -> N
 def test_a_recording_goes_on_after_a_restart_for_what_is_left(world: World) -> None:
     alarm = recording(world)
     world.reboot(100).do(Resumed())
-    assert StartAudio(alarm=alarm.id, for_s=DURATION_S - 100) in world.effects
+    assert StartAudio(alarm=alarm.id) in world.effects
     world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
     assert world.types == ["audio_started"]
-    world.after(DURATION_S - 100).do(Ticked())
+    world.after(DURATION_S - 100.1).do(Ticked())
+    assert world.types == []
+    world.after(0.1).do(Ticked())
     assert world.types == ["audio_ended"]
 
 
@@ -749,7 +839,27 @@ def test_a_recording_that_is_over_after_a_restart_is_told_so(world: World) -> No
 def test_a_recording_goes_on_in_full_where_nobody_knows_how_long_it_was_dark(world: World) -> None:
     alarm = recording(world)
     world.reboot(0, ClockSource.NONE).do(Resumed())
-    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert StartAudio(alarm=alarm.id) in world.effects
+    assert left_s(world, alarm) == DURATION_S
+
+
+@pytest.mark.parametrize("asked_s", [None, 60, 3_600])
+def test_a_clock_that_lies_behind_keeps_no_microphone_open(world: World, asked_s: int | None) -> None:
+    """A day behind, a day seems to be left: it is the configured duration that goes on."""
+    alarm = recording(world)
+    if asked_s is not None:
+        world.command(ListenStart(alarm=alarm.id, max_s=asked_s))
+    world.reboot(-DAY_S).do(Resumed())
+    assert StartAudio(alarm=alarm.id) in world.effects
+    assert left_s(world, alarm) == DURATION_S
+
+
+def test_a_longer_listening_goes_on_after_a_restart_for_what_is_left(world: World) -> None:
+    """Longer than the configured duration, for somebody asked for it."""
+    alarm = recording(world)
+    world.command(ListenStart(alarm=alarm.id, max_s=3_600))
+    world.reboot(100).do(Resumed())
+    assert left_s(world, alarm) == 3_500
 
 
 def test_a_recording_does_not_go_on_without_a_microphone(world: World) -> None:
@@ -871,7 +981,8 @@ def test_listening_starts_again(world: World) -> None:
     alarm = recording(world)
     world.after(DURATION_S).do(Ticked())
     assert world.command(ListenStart(alarm=alarm.id, max_s=60), BOB).code is None
-    assert StartAudio(alarm=alarm.id, for_s=60) in world.effects
+    assert StartAudio(alarm=alarm.id) in world.effects
+    assert left_s(world, alarm) == 60
     world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
     assert world.events[0].body["actor"] == BOB.body
 
@@ -891,7 +1002,7 @@ def test_listening_goes_on_for_longer(world: World) -> None:
     alarm = recording(world)
     world.after(60)
     assert world.command(ListenStart(alarm=alarm.id), BOB).code is None
-    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert left_s(world, alarm) == DURATION_S
     assert world.types == ["audio_started"]
     assert world.events[0].body["actor"] == BOB.body
 
@@ -899,7 +1010,7 @@ def test_listening_goes_on_for_longer(world: World) -> None:
 def test_listening_never_gets_shorter(world: World) -> None:
     alarm = recording(world)
     world.command(ListenStart(alarm=alarm.id, max_s=1))
-    assert StartAudio(alarm=alarm.id, for_s=DURATION_S) in world.effects
+    assert left_s(world, alarm) == DURATION_S
 
 
 def test_listening_joins_a_recording(world: World) -> None:
@@ -948,7 +1059,7 @@ def test_no_alarm_that_is_meant_is_closed_by_time(world: World) -> None:
     alarm = world.press()
     exercise = world.press("t-2", mode=Mode.EXERCISE)
     for _ in range(100):
-        world.after(86_400).do(Ticked())
+        world.after(DAY_S).do(Ticked())
     assert world[alarm].handling is world[exercise].handling is Handling.RAISED
 
 
@@ -966,16 +1077,37 @@ def test_a_closed_alarm_is_erased_a_day_after_the_broker_had_its_closing(world: 
     world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
     closing = str(world[alarm].closing_id)
     assert world.events[-1].id == closing
-    world.after(10 * 86_400).do(Ticked())
+    world.after(5 * DAY_S).do(Ticked())
     assert alarm.id in world.alarms  # the broker still takes it for open
     assert world.do(Hop(alarm=alarm.id, message=closing, kind=HopKind.PUBLISHED, at=world.now)) == ()
     arrived = Hop(alarm=alarm.id, message=closing, kind=HopKind.CONFIRMED, at=world.now)
     assert world.do(arrived) == (Save(alarm=world[alarm]),)
     assert world.do(arrived) == ()
-    world.after(86_400).do(Ticked())
+    world.after(DAY_S).do(Ticked())
     assert alarm.id in world.alarms
     assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
     assert not world.alarms
+
+
+def test_a_closed_alarm_whose_closing_was_never_confirmed_is_erased_with_its_state(world: World) -> None:
+    """By then its state has left the broker."""
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    world.after(7 * DAY_S).do(Ticked())
+    assert alarm.id in world.alarms
+    assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
+
+
+@pytest.mark.parametrize(("seconds", "source"), [(60, ClockSource.NONE), (-DAY_S, ClockSource.NTP)])
+def test_a_closed_alarm_is_not_erased_where_nobody_knows_when_it_was_closed(
+    world: World, seconds: float, source: ClockSource
+) -> None:
+    """The broker may still take it for open."""
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    world.reboot(seconds, source).do(Resumed())
+    assert world.do(Ticked()) == ()
+    assert alarm.id in world.alarms
 
 
 def test_a_closed_alarm_is_not_erased_while_another_is_recorded_in_it(world: World) -> None:
@@ -1063,13 +1195,10 @@ def test_an_open_alarm_the_disk_does_not_know_is_adopted(world: World) -> None:
     fresh = World()
     fresh.now = replace(world.now, boot="b9", mono_s=3.0)
     fresh.do(Adopted(alarm=found))
+    last_known: Body = {**HERE, "trusted": False, "method": "last_known"}
+    found = replace(found, position=last_known)
     assert fresh.effects == (Spent(alarm=alarm.id), Save(alarm=found))
-    assert (found.handling, found.owner, found.source, found.position) == (
-        Handling.ACCEPTED,
-        ADA.body,
-        "t-1",
-        HERE,
-    )
+    assert (found.handling, found.owner, found.source) == (Handling.ACCEPTED, ADA.body, "t-1")
     assert (found.opened.wall_s, found.opened.boot) == (alarm.opened.wall_s, "")
     assert found.call_id == alarm.call_id
     assert fresh.after(30).press().id == alarm.id
@@ -1087,20 +1216,32 @@ def test_an_adopted_alarm_does_not_open_the_microphone(world: World) -> None:
     assert fresh.do(Resumed()) == ()
 
 
+def test_the_times_of_an_adopted_alarm_are_compared_by_wall_clock(world: World) -> None:
+    """Its monotonic times are not known, so they are not the same either."""
+    alarm = world.press()
+    stored = replace(world.now, mono_s=world.now.mono_s + 0.25, wall_s=world.now.wall_s + 0.25)
+    world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=HopKind.STORED, at=stored))
+    world.command(Accept(alarm=alarm.id))
+    assert adopt(retained(world, alarm)).hops_ms == {"heard": 0, "stored": 250.0}
+
+
 def test_a_closed_alarm_is_not_adopted(world: World) -> None:
-    """Nor one that is known: the disk is right."""
+    """Nor one that is known: the disk is right. But the id of either is spent."""
     alarm = world.press()
     found = adopt(retained(world, alarm))
-    assert world.do(Adopted(alarm=found)) == ()
-    assert World().do(Adopted(alarm=replace(found, handling=Handling.CLOSED))) == ()
+    assert world.do(Adopted(alarm=found)) == (Spent(alarm=alarm.id),)
+    closed = replace(found, handling=Handling.CLOSED)
+    fresh = World()
+    assert fresh.do(Adopted(alarm=closed)) == (Spent(alarm=alarm.id),)
+    assert not fresh.alarms
 
 
 def test_only_so_many_are_adopted(world: World) -> None:
-    """What the broker says is not ours to bound."""
+    """What the broker says is not ours to bound. But no id it names is used again."""
     alarm = world.press()
     found = adopt(retained(world, alarm))
     crowd = {str(n): found for n in range(1000)}
-    assert step(crowd, Adopted(alarm=found), world.now, SOUND) == (crowd, ())
+    assert step(crowd, Adopted(alarm=found), world.now, SOUND) == (crowd, (Spent(alarm=alarm.id),))
 
 
 @pytest.mark.parametrize(
@@ -1113,6 +1254,18 @@ def test_only_so_many_are_adopted(world: World) -> None:
 def test_what_is_no_state_message_is_not_adopted(data: bytes) -> None:
     with pytest.raises(ValueError):
         adopt(data)
+
+
+@pytest.mark.parametrize("nest", ['{"a":%s}', "[%s]"])
+@pytest.mark.parametrize("levels", [8, 300, 900])
+def test_a_state_message_of_too_many_levels_is_not_adopted(world: World, nest: str, levels: int) -> None:
+    """Neither reading it nor storing it later runs out of stack."""
+    deep = "1"
+    for _ in range(levels):
+        deep = nest % deep
+    state = json.loads(retained(world, world.press())) | {"tag": {"id": "t-1", "x": "DEEP"}}
+    with pytest.raises(ValueError, match="levels"):
+        adopt(json.dumps(state).replace('"DEEP"', deep).encode())
 
 
 # --- all of it ----------------------------------------------------------------------------------------------
@@ -1230,7 +1383,9 @@ class Anything(RuleBasedStateMachine):
         if reply.code is None and kind == "accept":
             assert self.world.alarms[name].owner == actor.body
 
-    @rule(seconds=st.sampled_from([1, 700]), source=st.sampled_from([ClockSource.NTP, ClockSource.NONE]))
+    @rule(
+        seconds=st.sampled_from([1, 700, -DAY_S]), source=st.sampled_from([ClockSource.NTP, ClockSource.NONE])
+    )
     def restart(self, seconds: float, source: ClockSource) -> None:
         self.world.reboot(seconds, source)
         self.microphone = None

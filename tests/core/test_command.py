@@ -38,7 +38,7 @@ NOON_S = 1_772_366_400.0  # 2026-03-01T12:00:00Z
 NOW = Instant(boot="b1", mono_s=100.0, wall_s=NOON_S, source=ClockSource.NTP, uncertainty_ms=1000)
 ALARM = uuid7(int(NOON_S * 1000), bytes(10))
 SETTINGS = Settings(audio=True, duration_s=600.0)
-ROUNDS = int(os.environ.get("GATEWAYD_LONG", "3000"))  # 1000000 for the long form
+ROUNDS = 10**6 if os.environ.get("GATEWAYD_LONG") else 3_000
 
 
 def fields(**more: Any) -> dict[str, Any]:

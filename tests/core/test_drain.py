@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gatewayd.core import drain
-from gatewayd.core.drain import ORDER, QUEUE, Backlog
+from gatewayd.core.drain import ORDER, QUEUE, REFUSED, Backlog
 from gatewayd.core.link import (
     LEAST_BYTES,
     MOST_BYTES,
@@ -22,6 +22,8 @@ from gatewayd.core.link import (
 from gatewayd.core.model import ClockSource, Instant, Keep, Message, MessageClass
 
 SOURCE = ClockSource.NTP
+# What the disk has: live sound that comes back from it is `audio`.
+ON_DISK = frozenset(MessageClass) - {MessageClass.AUDIO_LIVE}
 
 
 def instant(mono_s: float, boot: str = "boot") -> Instant:
@@ -96,7 +98,7 @@ def test_nothing_goes_without_a_session() -> None:
     backlog.add(message(1))
     backlog.sent("m1", 1, NOW)
     assert backlog.next(NOW) is None
-    assert len(backlog) == 1
+    assert len(backlog.known) == 1
 
 
 def test_live_sound_leads_and_late_sound_fills_in() -> None:
@@ -123,7 +125,7 @@ def test_live_sound_that_is_stored_and_aged_waits_behind_what_is_on_disk() -> No
     backlog.to_load(NOW)
     chunk = message(2, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(980.0))
     backlog.add(chunk, stored=True)
-    for name in set(drain.ON_DISK) - {MessageClass.AUDIO}:
+    for name in ON_DISK - {MessageClass.AUDIO}:
         backlog.loaded(name, (), more=False)
     assert drained(backlog) == []
     backlog.loaded(MessageClass.AUDIO, [message(1, MessageClass.AUDIO, sound=b"y")], more=False)
@@ -215,6 +217,80 @@ def test_a_refused_message_waits_and_holds_up_nobody() -> None:
     assert drained(backlog, instant(1006.0)) == ["m1"]
 
 
+def refusing(name: MessageClass, count: int, *, stored: bool) -> Backlog:
+    """A backlog whose broker refused `count` messages of a class."""
+    backlog = opened()
+    for n in range(count):
+        backlog.add(message(n, name), stored=stored)
+    for each in drained(backlog):
+        backlog.refused(each, NOW)
+    return backlog
+
+
+def test_a_refused_class_waits_on_disk_until_it_is_tried_again() -> None:
+    """Memory keeps a hundred, oldest first; other classes go on; one success and the class does too."""
+    backlog = refusing(MessageClass.AUDIO, 300, stored=True)
+    assert backlog.known == {f"m{n}" for n in range(REFUSED)}
+    assert backlog.to_load(NOW) == ()
+    backlog.add(message(900, MessageClass.AUDIO))
+    backlog.add(message(901, MessageClass.TELEMETRY))
+    assert drained(backlog) == ["m901"]
+    due = instant(1002.0)
+    again = drained(backlog, due)
+    assert again == [f"m{n}" for n in range(REFUSED)]
+    assert backlog.to_load(due) == ()
+    for each in again:
+        backlog.refused(each, due)
+    assert drained(backlog, instant(1003.0)) == []
+    for each in drained(backlog, instant(1006.0)):
+        backlog.confirmed(each, instant(1006.0))
+    assert backlog.to_load(instant(1006.0)) == (MessageClass.AUDIO,)
+
+
+def test_refused_messages_not_on_disk_give_way_when_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go before the classes above them: a reply is not dropped for a position nobody takes."""
+    monkeypatch.setattr(drain, "MEMORY_BYTES", 3_500)
+    backlog = refusing(MessageClass.POSITION, 4, stored=False)
+    backlog.add(message(900, MessageClass.STATE))
+    assert [each.id for each in backlog.overfull()] == ["m0", "m1"]
+    assert backlog.known == {"m2", "m3", "m900"}
+    assert drained(backlog) == ["m900"]
+    assert drained(backlog, instant(1002.0)) == ["m2", "m3"]
+
+
+def test_an_alarm_goes_however_many_others_were_refused() -> None:
+    """A broker may refuse one kind of alarm message and take another."""
+    backlog = refusing(MessageClass.ALARM, REFUSED + 50, stored=True)
+    assert len(backlog.known) == REFUSED + 50
+    backlog.add(message(900))
+    assert drained(backlog) == ["m900"]
+
+
+def test_refused_alarms_are_not_loaded_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a bound the rest waits on disk."""
+    monkeypatch.setattr(drain, "REFUSED_ALARMS", 5)
+    backlog = refusing(MessageClass.ALARM, 5, stored=True)
+    backlog.add(message(900))
+    assert drained(backlog) == ["m900"]
+    backlog.loaded(MessageClass.ALARM, (), more=True)
+    assert backlog.to_load(NOW) == ()
+
+
+def test_a_new_session_tries_what_was_refused() -> None:
+    """The broker may be another one; until then something counts as refused."""
+    backlog = opened()
+    assert not backlog.refuses
+    backlog = refusing(MessageClass.STATE, 3, stored=False)
+    assert backlog.refuses
+    backlog.disconnected()
+    backlog.connected(65_535)
+    assert drained(backlog) == ["m0", "m1", "m2"]
+    assert backlog.refuses
+    for n in range(3):
+        backlog.confirmed(f"m{n}", NOW)
+    assert not backlog.refuses
+
+
 def test_a_refused_reply_is_done() -> None:
     """Whoever asked named a topic we may not publish to; it is not tried again."""
     backlog = opened()
@@ -223,7 +299,7 @@ def test_a_refused_reply_is_done() -> None:
     drained(backlog)
     assert backlog.refused("m1", NOW) == reply
     assert drained(backlog, instant(2000.0)) == []
-    assert len(backlog) == 0
+    assert len(backlog.known) == 0
 
 
 def test_answers_to_what_is_not_in_flight_change_nothing() -> None:
@@ -249,9 +325,9 @@ def test_an_alarm_goes_though_the_window_is_full() -> None:
 
 
 def test_what_the_broker_can_take_is_kept_for_alarms_too() -> None:
-    """The broker's Receive Maximum binds alarms as well; four places are kept for them."""
+    """The broker's Receive Maximum binds alarms, birth and farewell too; alarms have four places of it."""
     backlog = opened(session=False)
-    backlog.connected(6)
+    backlog.connected(8)
     for n in range(8):
         backlog.add(message(n, MessageClass.STATE))
     assert len(drained(backlog)) == 2
@@ -267,7 +343,7 @@ def test_what_is_never_stored_goes_anew_on_each_session() -> None:
     backlog.add(message(2, MessageClass.STATE, topic="health", keep=Keep.NEVER))
     assert drained(backlog) == ["m2"]
     backlog.confirmed("m2", NOW)
-    assert len(backlog) == 0
+    assert len(backlog.known) == 0
     backlog.disconnected()
     backlog.connected(20)
     assert drained(backlog) == ["m2"]
@@ -277,7 +353,7 @@ def test_older_alarms_on_disk_go_before_newer_ones_in_memory() -> None:
     """A new alarm waits for a page that was asked for a moment ago, so that the order stands."""
     backlog = Backlog()
     backlog.connected(65_535)
-    assert set(backlog.to_load(NOW)) == set(drain.ON_DISK)
+    assert set(backlog.to_load(NOW)) == ON_DISK
     assert backlog.to_load(NOW) == ()
     backlog.add(message(5))
     assert drained(backlog) == []
@@ -320,7 +396,7 @@ def test_a_disk_that_cannot_be_read_holds_nothing_up_and_is_asked_again() -> Non
     backlog.add(message(5))
     assert drained(backlog) == ["m5"]
     assert backlog.to_load(instant(1004.9)) == ()
-    assert set(backlog.to_load(instant(1005.0))) == set(drain.ON_DISK)
+    assert set(backlog.to_load(instant(1005.0))) == ON_DISK
 
 
 def test_memory_lets_go_of_what_is_on_disk_and_not_next() -> None:
@@ -329,11 +405,11 @@ def test_memory_lets_go_of_what_is_on_disk_and_not_next() -> None:
     everything = [message(n) for n in range(QUEUE + 30)]
     for each in everything:
         backlog.add(each)
-    assert len(backlog) == QUEUE + 30
+    assert len(backlog.known) == QUEUE + 30
     backlog.stored(each.id for each in everything)
-    assert len(backlog) == QUEUE
+    assert len(backlog.known) == QUEUE
     backlog.add(message(900), stored=True)
-    assert len(backlog) == QUEUE
+    assert len(backlog.known) == QUEUE
     backlog.connected(65_535)
     ids = drained(backlog)
     assert ids == [f"m{n}" for n in range(QUEUE)]
@@ -348,7 +424,7 @@ def test_what_goes_to_disk_only_while_a_page_comes_is_asked_for_again() -> None:
     backlog.to_load(NOW)
     backlog.add(message(1))
     backlog.stored(["m1"])
-    assert len(backlog) == 0
+    assert len(backlog.known) == 0
     backlog.loaded(MessageClass.ALARM, (), more=False)
     assert backlog.to_load(NOW) == (MessageClass.ALARM,)
 
@@ -375,7 +451,7 @@ def test_what_was_evicted_from_disk_is_dropped_unless_in_flight() -> None:
     backlog.add(message(2, MessageClass.TELEMETRY))
     backlog.forget(["m1", "m2"])
     assert drained(backlog) == []
-    assert len(backlog) == 1
+    assert len(backlog.known) == 1
 
 
 def test_memory_drops_the_lowest_class_first_and_never_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +469,7 @@ def test_memory_drops_the_lowest_class_first_and_never_an_alarm(monkeypatch: pyt
     for n in range(10, 20):
         backlog.add(message(n))
     assert [each.id for each in backlog.overfull()] == ["m3"]
-    assert len(backlog) == 13
+    assert len(backlog.known) == 13
 
 
 def test_memory_only_lets_go_of_what_is_on_disk_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +481,7 @@ def test_memory_only_lets_go_of_what_is_on_disk_too(monkeypatch: pytest.MonkeyPa
     backlog = opened(session=False)
     backlog.add(message(2, MessageClass.AUDIO), stored=True)
     assert backlog.overfull() == ()
-    assert len(backlog) == 0
+    assert len(backlog.known) == 0
     assert backlog.to_load(NOW) == (MessageClass.AUDIO,)
 
 
@@ -418,6 +494,7 @@ def test_what_is_not_on_disk_is_told() -> None:
     assert [each.id for each in backlog.unstored] == ["m1"]
     assert [each.id for each in backlog.held] == ["m1", "m2"]
     assert backlog.known == {"m1", "m2", "m3"}
+    assert [backlog.is_stored(each) for each in ("m1", "m2", "m9")] == [False, True, False]
 
 
 def test_an_alarm_without_puback_makes_the_link_suspect() -> None:
@@ -510,6 +587,14 @@ def test_backoff_grows_to_thirty_seconds_and_to_three_while_an_alarm_waits() -> 
     assert backoff_s(9, 1.0, alarm_waits=True) == 3.0
     assert refused_s(1) == 2.0
     assert refused_s(50) == 300.0
+
+
+def test_the_age_of_what_waits_is_told_by_a_clock_that_knows() -> None:
+    """The monotonic one within a boot; the wall's where both times are known; otherwise nothing."""
+    assert drain.age_s(instant(990.0), NOW) == 10.0
+    assert drain.age_s(instant(990.0, "before"), NOW) == 10.0
+    assert drain.age_s(instant(1010.0, "before"), NOW) == 0.0
+    assert drain.age_s(replace(instant(990.0, "before"), source=ClockSource.NONE), NOW) is None
 
 
 def test_smoothing_and_suspicion() -> None:
@@ -638,7 +723,7 @@ class Draining(RuleBasedStateMachine):
             if len(self.confirmed) == len(self.everything) and not self.disk:
                 break
         assert set(self.confirmed) == set(self.everything)
-        assert len(self.backlog) == 0
+        assert len(self.backlog.known) == 0
 
 
 Draining.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

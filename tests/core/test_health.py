@@ -165,15 +165,14 @@ def test_overall_is_failed_only_when_presses_do_not_reach_ops(
     assert health.publish(FACTS, at(5))[1].body["overall"] is overall
 
 
-def test_the_watchdog_is_due_only_while_every_loop_makes_progress() -> None:
-    """One loop without progress within its bound withholds the watchdog's food, and is named."""
+def test_a_loop_without_progress_within_its_bound_is_named() -> None:
+    """Until it goes on, or need not run any more; the watchdog goes hungry while there is one."""
     health = healthy().must_run("radio", 15, at(0)).must_run("uplink", 5, at(0))
     health = health.alive("uplink", at(10)).alive("radio", at(10))
-    assert health.watchdog_due(at(15))
-    assert not health.watchdog_due(at(15.1))
+    assert health.stalled(at(15)) == ()
     assert health.stalled(at(15.1)) == ("uplink",)
-    assert health.alive("uplink", at(16)).watchdog_due(at(16))
-    assert health.need_not_run("uplink").watchdog_due(at(16))
+    assert health.alive("uplink", at(16)).stalled(at(16)) == ()
+    assert health.need_not_run("uplink").stalled(at(16)) == ()
 
 
 def test_a_loop_that_was_never_named_is_a_mistake() -> None:

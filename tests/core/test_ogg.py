@@ -77,6 +77,13 @@ def test_a_link_begins_with_its_two_headers() -> None:
     assert tags == b"OpusTags" + struct.pack("<I", 8) + b"gatewayd" + struct.pack("<I", 0)
 
 
+def test_a_link_can_go_on_in_the_time_of_the_one_before() -> None:
+    """Its sound counts on from there; its headers are at granule position 0 all the same."""
+    link = ogg.Link(7, granule=48_000)
+    pages = parse(link.header(pre_skip=312, rate_hz=16_000) + link.audio([b"a", b"b"]))
+    assert [page.granule for page in pages] == [0, 0, 48_000 + 2 * 960]
+
+
 @given(st.lists(st.lists(st.binary(max_size=1275), max_size=60), max_size=6), st.integers(0, 2**32 - 1))
 def test_any_packets_come_back(calls: list[list[bytes]], serial: int) -> None:
     """Every call gives whole pages; numbers rise by one, granule positions by 960 a packet; the last ends."""

@@ -67,10 +67,6 @@ def test_what_is_not_below_the_prefix_is_not_split(text: str) -> None:
     assert below("gatewayd", text) is None
 
 
-def test_every_command_and_every_alarm_state_is_subscribed_to() -> None:
-    assert topic.SUBSCRIPTIONS == ("cmd/#", "alarm/+/state", "status")
-
-
 @pytest.mark.parametrize(("text", "expected"), [("gw-1_A", True), ("", False), ("a/b", False), ("é", False)])
 def test_an_id_is_letters_digits_and_two_signs(text: str, expected: bool) -> None:
     assert is_id(text) is expected

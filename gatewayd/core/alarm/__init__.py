@@ -7,6 +7,8 @@ The rules, with the figures they bind to:
   presses says something every 10 s and the alarm does not grow.
 - More than 10 min after the last press it is a new emergency under the same id: `repeated` carries all that
   `raised` does, sound starts again and handling goes back to raised, so that somebody has to take it again.
+- After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
+  went back), it was long ago: a press then calls for help, and is never just counted.
 - No alarm that is meant is ever closed by the gateway. A test ends 10 min after its last press.
 - Presses of two workers within 2 min verify each other. Two tags of one worker do not; nor does a press that
   failed to prove itself. A tag without a worker counts as somebody of its own.

@@ -100,7 +100,7 @@ class Commanded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """The broker holds an alarm of ours (`adopt` read it); the disk may not know it."""
+    """The broker holds an alarm of ours, open or closed (`adopt` read it); the disk may not know it."""
 
     alarm: Alarm
 
@@ -164,10 +164,9 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartAudio:
-    """Record for this alarm until `for_s` seconds from now; if it is being recorded, go on until then."""
+    """Record for this alarm until `StopAudio`."""
 
     alarm: str
-    for_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

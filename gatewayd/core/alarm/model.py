@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 from typing import Final, TypeAlias, TypeVar
 
 from gatewayd.core import payload
@@ -17,7 +17,9 @@ from gatewayd.core.uuid7 import derive, is_uuid
 
 TIMELINE: Final = 100  # entries in the state; the events themselves are the full record
 GAPS: Final = 50  # in the state; one a minute for the longest listening of an hour is a broken microphone
+NESTING: Final = 8  # levels below a state message's top; its own deepest, a gap in `audio.gaps`, is the third
 WIRED: Final = "wired"  # the tag id of the wired button, which is no tag
+UNKNOWN_BOOT: Final = ""  # of the times in a retained state: they have no monotonic time to compare
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -166,14 +168,15 @@ def known(fields: Body) -> dict[str, Json]:
 
 
 def elapsed_s(since: Instant, now: Instant) -> float:
-    """Return the seconds from one instant to another, negative if it lies ahead.
+    """Return the seconds from one instant to another; within a boot negative if it lies ahead.
 
-    Across boots only wall clocks can tell; where one of the two was not known, it is taken to be long ago.
+    Across boots only wall clocks can tell. Where one of the two was not known, or the second lies behind the
+    first, it is taken to be long ago: infinite.
     """
-    if since.boot == now.boot:
+    if since.boot == now.boot != UNKNOWN_BOOT:
         return now.mono_s - since.mono_s
-    if ClockSource.NONE in (since.source, now.source):
-        return float("inf")
+    if ClockSource.NONE in (since.source, now.source) or now.wall_s < since.wall_s:
+        return inf
     return now.wall_s - since.wall_s
 
 
@@ -214,32 +217,37 @@ def adopt(data: bytes) -> Alarm:
     if len(data) > LARGEST_BYTES:
         raise ValueError(f"expected an alarm state of at most {LARGEST_BYTES} bytes, got {len(data)}")
     try:
-        found = json.loads(data)
+        return _adopt(json.loads(data))
     except RecursionError as error:
         raise ValueError("expected an alarm state, got nesting without end") from error
+
+
+def _adopt(found: object) -> Alarm:
     if not isinstance(found, dict):
         raise ValueError(f"expected an alarm state, got {type(found).__name__}")
-    envelope = _Reader(found)
-    clock = _Reader(envelope.object("clock"))
+    clock = _Reader(_Reader(found).object("clock"))
     then = Instant(
-        boot="",
+        boot=UNKNOWN_BOOT,
         mono_s=0.0,
         wall_s=0.0,
         source=clock.choice("source", ClockSource),
         uncertainty_ms=clock.number("uncertainty_ms"),
     )
-    body = {key: _with_instants(key, value, then) for key, value in found.items()}
+    body = {key: _with_instants(key, value, then, NESTING) for key, value in found.items()}
     alarm = _read({**body, "local": {}})
     state = AudioState.ENDED if alarm.audio.wanted else alarm.audio.state
     return replace(alarm, audio=replace(alarm.audio, state=state))
 
 
-def _with_instants(key: str, value: payload.Plain, then: Instant) -> Json:
+def _with_instants(key: str, value: payload.Plain, then: Instant, levels: int) -> Json:
     """Return the value with its times as instants: `at`, and what is called `…_at`."""
+    # Whoever stores or tells it later shall not run out of stack.
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError(f"expected an alarm state of at most {NESTING} levels, got more")
     if isinstance(value, dict):
-        return {name: _with_instants(name, item, then) for name, item in value.items()}
+        return {name: _with_instants(name, item, then, levels - 1) for name, item in value.items()}
     if isinstance(value, list):
-        return [_with_instants("", item, then) for item in value]
+        return [_with_instants("", item, then, levels - 1) for item in value]
     if isinstance(value, str) and (key == "at" or key.endswith("_at")):
         return replace(then, wall_s=payload.wall(value))
     return value

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from typing import TypeAlias
 
 from gatewayd.core.alarm.events import StartAudio, StopAudio
 from gatewayd.core.alarm.model import GAPS, Alarm, Audio, AudioState, elapsed_s, known, later
 from gatewayd.core.alarm.table import Trigger
 from gatewayd.core.alarm.turn import Told, Turn
+from gatewayd.core.command import LONGEST_LISTEN_S
 from gatewayd.core.model import Body
 
 _Change: TypeAlias = Callable[[Audio], Audio]
@@ -35,6 +37,7 @@ def listen(turn: Turn, alarm: Alarm, for_s: float, actor: Body | None = None) ->
             audio, state=AudioState.STARTING, recorded_in=None, ends=ends, actor=actor, reason=None
         )
         alarm = turn.save(replace(alarm, audio=begun))
+        turn.effects.append(StartAudio(alarm=alarm.id))
     else:
         joined = replace(
             audio,
@@ -47,7 +50,6 @@ def listen(turn: Turn, alarm: Alarm, for_s: float, actor: Body | None = None) ->
         alarm = turn.save(replace(alarm, audio=joined))
         if joined.state is not AudioState.STARTING:
             alarm = _tell(turn, alarm)
-    _record(turn)
     return alarm
 
 
@@ -91,7 +93,9 @@ def resume(turn: Turn) -> None:
         if alarm.audio.wanted:
             turn.note(replace(alarm, audio=_resumed(turn, alarm.audio)))
     settle(turn)
-    _record(turn)
+    recorder = _recorder(turn)
+    if recorder is not None:
+        turn.effects.append(StartAudio(alarm=recorder.id))
 
 
 def stop(turn: Turn, actor: Body) -> bool:
@@ -126,22 +130,20 @@ def _recorder(turn: Turn) -> Alarm | None:
     )
 
 
-def _record(turn: Turn) -> None:
-    """Have the microphone record for as long as somebody wants it."""
-    recorder = _recorder(turn)
-    if recorder is not None:
-        left_s = max(_left_s(turn, alarm.audio) for alarm in turn.alarms.values() if alarm.audio.wanted)
-        turn.effects.append(StartAudio(alarm=recorder.id, for_s=left_s))
-
-
 def _left_s(turn: Turn, audio: Audio) -> float:
     return 0.0 if audio.ends is None else -elapsed_s(audio.ends, turn.now)
 
 
 def _resumed(turn: Turn, audio: Audio) -> Audio:
-    """Return the part as it goes on in this boot: what is left of it, all of it where nobody can tell."""
-    left_s = _left_s(turn, audio) if turn.settings.audio else 0.0
-    left_s = turn.settings.duration_s if left_s == -float("inf") else left_s
+    """Return the part as it goes on in this boot: what is left of it, all of it where nobody can tell.
+
+    More than can have been asked for is left only by a clock that lies behind: nobody can tell then.
+    """
+    duration_s, left_s = turn.settings.duration_s, 0.0
+    if turn.settings.audio and audio.ends is not None:
+        longest_s = duration_s if audio.actor is None else max(duration_s, LONGEST_LISTEN_S)
+        gone_s = elapsed_s(later(audio.ends, -longest_s), turn.now)
+        left_s = longest_s - gone_s if isfinite(gone_s) else duration_s
     state = AudioState.STARTING if left_s > 0 else audio.state
     return replace(audio, state=state, ends=later(turn.now, left_s))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Final, assert_never
 
 from gatewayd.core.alarm import sound
@@ -28,9 +29,9 @@ from gatewayd.core.alarm.events import (
 from gatewayd.core.alarm.model import SEVERITY, WIRED, Alarm, Alarms, Cause, elapsed_s, known
 from gatewayd.core.alarm.orders import close, obey
 from gatewayd.core.alarm.table import Handling, Trigger
-from gatewayd.core.alarm.turn import Told, Turn
+from gatewayd.core.alarm.turn import STATE_EXPIRY_S, Told, Turn
 from gatewayd.core.command import Close, Outcome
-from gatewayd.core.model import Auth, Body, Instant, Mode, Press
+from gatewayd.core.model import Auth, Body, Instant, Method, Mode, Press
 from gatewayd.core.uuid7 import derive
 
 # The figures of the field; each is argued for in the package's rules.
@@ -68,7 +69,7 @@ def step(alarms: Alarms, event: Event, now: Instant, settings: Settings) -> tupl
         case Adopted():
             _adopted(turn, event.alarm)
         case Resumed():
-            sound.resume(turn)
+            _resumed(turn)
         case Ticked():
             _ticked(turn)
         case _:
@@ -126,8 +127,10 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
     alarm = replace(alarm, presses=alarm.presses + 1, pressed=press.heard)
     if gap_s <= EMERGENCY_S and elapsed_s(alarm.spoken, press.heard) < REPEAT_S:
         return turn.save(alarm)
-    # Derived, so that a press heard again after a kill is told again under the same id.
-    message = derive(alarm.id, f"repeated {alarm.presses} {press.press_key}")
+    # Derived, so that a press heard again after a kill is told again under the same id. One without a key
+    # cannot be known again, and gets an id of its own: another press must not be taken for it.
+    key = press.press_key or f"{press.heard.boot} {press.heard.mono_s}"
+    message = derive(alarm.id, f"repeated {alarm.presses} {key}")
     alarm = replace(
         alarm,
         spoken=press.heard,
@@ -267,10 +270,28 @@ def _noted_call(turn: Turn, alarm: Alarm, hop: Hop) -> None:
 
 
 def _adopted(turn: Turn, alarm: Alarm) -> None:
-    """Take up an open alarm that the disk does not know."""
+    """Take up an open alarm that the disk does not know; the id of any is spent.
+
+    Consumers have seen it: a press told under it once more they would drop.
+    """
+    turn.effects.append(Spent(alarm=alarm.id))
     if alarm.open and alarm.id not in turn.alarms and len(turn.alarms) < KNOWN_MAX:
-        turn.effects.append(Spent(alarm=alarm.id))
-        turn.save(alarm)
+        turn.save(replace(alarm, position=_last_known(alarm.position)))
+
+
+def _resumed(turn: Turn) -> None:
+    """Go on after a restart."""
+    for alarm in list(turn.alarms.values()):
+        turn.note(replace(alarm, position=_last_known(alarm.position)))
+    sound.resume(turn)
+
+
+def _last_known(position: Body | None) -> Body | None:
+    """Return a position of before the restart as it counts now: how old it is nobody can tell."""
+    if position is None or position.get("method") == Method.HUB_FIXED:
+        return position
+    lasting = {name: value for name, value in position.items() if name != "age_s"}
+    return {**lasting, "trusted": False, "method": Method.LAST_KNOWN.value}
 
 
 def _ticked(turn: Turn) -> None:
@@ -288,7 +309,10 @@ def _ticked(turn: Turn) -> None:
 def _is_done_with(alarm: Alarm, now: Instant) -> bool:
     """Say whether a closed alarm may be erased: known to the broker for a day, and no recording is its own.
 
-    Before the broker knows it, it takes the alarm for open, and would hand it back to be adopted.
+    Before the broker knows it, it takes the alarm for open, and would hand it back to be adopted. Should its
+    word never have been noted, the alarm goes when its state would have left the broker; not where no clock
+    can tell, for it may have been closed a moment ago.
     """
-    recorded = alarm.audio.wanted
-    return not recorded and alarm.settled is not None and elapsed_s(alarm.settled, now) > FORGET_S
+    settled = alarm.settled is not None and elapsed_s(alarm.settled, now) > FORGET_S
+    expired = alarm.closed is not None and STATE_EXPIRY_S < elapsed_s(alarm.closed, now) < inf
+    return not alarm.audio.wanted and (settled or expired)
