@@ -35,7 +35,7 @@ GPSD_PORT: Final = 2947  # registered with IANA
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _HOST_CHARACTERS: Final = 253  # RFC 1035, section 2.3.4, as text
-# Dialled 1 s apart, and all anew after 10 s at the earliest: more might never get their turn.
+# Dialled 1 s apart while an alarm waits: a ninth would come after a dead first one was given up (3 + 5 s).
 BROKERS_TRIED: Final = 8
 PATH_BYTES: Final = 4095  # Linux, PATH_MAX less the byte that ends it
 PREFIX_CHARACTERS: Final = 64  # as long as an id

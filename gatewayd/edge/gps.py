@@ -50,6 +50,8 @@ RETRY_FIRST_S: Final = 0.25
 RETRY_LAST_S: Final = 2.0
 # A driver that takes longer hangs; a port opens in milliseconds, gpsd answers in less than a second.
 OPEN_S: Final = 5.0
+# The daemon's stop waits no longer for a port to close; the end of the process closes it in any case.
+CLOSE_S: Final = 1.0
 _READ_BYTES: Final = 4096
 
 _WATCH: Final = b'?WATCH={"enable":true,"nmea":true}\n'
@@ -84,6 +86,7 @@ class Gps:
         report: Report,
         alive: Alive,
         now: Callable[[], Instant],
+        open_port: Callable[..., serial.Serial] = serial.serial_for_url,
     ) -> None:
         self._source = settings.source
         self._name = _named(settings.source)
@@ -91,6 +94,7 @@ class Gps:
         self._report = report
         self._alive = alive
         self._now = now
+        self._open_port = open_port
         self._said: tuple[State, str] | None = None
         self._baud: int | None = None  # the rate at which sentences came last
 
@@ -117,9 +121,7 @@ class Gps:
     async def _listen_serial(self, source: SerialSource, session: _Session) -> None:
         tuner = _Tuner(source.baud, self._baud)
         port = await self._patiently(
-            _aside(
-                lambda: serial.serial_for_url(source.device, baudrate=tuner.baud, timeout=0, exclusive=True)
-            )
+            _aside(lambda: self._open_port(source.device, baudrate=tuner.baud, timeout=0, exclusive=True))
         )
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
@@ -144,17 +146,22 @@ class Gps:
                 port.baudrate = tuner.baud
                 port.reset_input_buffer()
 
+        close_s = None  # while the daemon runs: as long as it takes, for a second opening would hang too
         try:
             await self._listen(read, session, tuner=tuner, retune=retune)
+        except asyncio.CancelledError:
+            close_s = CLOSE_S
+            raise
         finally:
             self._baud = tuner.baud if session.heard else self._baud
             loop.remove_reader(fd)
-            await self._patiently(_aside(port.close))
+            with suppress(*_DEVICE_ERRORS):  # what failed before it, or the cancellation, is what counts
+                async with asyncio.timeout(close_s):
+                    await self._patiently(_aside(port.close))
 
     async def _listen_gpsd(self, source: GpsdSource, session: _Session) -> None:
-        reader, writer = await self._patiently(
-            asyncio.wait_for(asyncio.open_connection(source.host, source.port), OPEN_S)
-        )
+        async with asyncio.timeout(OPEN_S):
+            reader, writer = await self._patiently(asyncio.open_connection(source.host, source.port))
         try:
             writer.write(_WATCH)
 

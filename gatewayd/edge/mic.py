@@ -40,8 +40,9 @@ _CLOSE_LIMIT_S: Final = 1.0  # it ends within one read, 20 ms, unless the device
 RETRY_S: Final = 2.0
 _READ_BYTES: Final = 65_536  # the pipe's size: all that can be there
 _GRACE_S: Final = 0.05  # to read what is there already
-# A killed process is gone in milliseconds, or hangs in a driver and is left behind.
+# A killed process is gone in milliseconds, or hangs in a driver until that lets go.
 _REAP_LIMIT_S: Final = 0.2
+STUCK: Final = "capture process cannot be ended: the device's driver hangs"
 
 
 class _Phase(StrEnum):
@@ -78,6 +79,7 @@ class Microphone:
         report: Report,
         alive: Alive,
         retry_s: float = RETRY_S,
+        kill: Callable[[asyncio.subprocess.Process], None] = asyncio.subprocess.Process.kill,
     ) -> None:
         """`on_sound` is called on the event loop, in order; it must neither block nor raise."""
         self._settings = settings
@@ -85,6 +87,8 @@ class Microphone:
         self._report = report
         self._alive = alive
         self._retry_s = retry_s
+        self._kill = kill
+        self._child: asyncio.subprocess.Process | None = None  # the latest
         self._wanted = False  # sound is
         self._told = False  # that it is missing, since it was wanted or last came
         self._phase = _Phase.STARTING
@@ -124,6 +128,7 @@ class Microphone:
                 self._ended(await self._session())
                 # At once after a long life: an alarm may be recording. One that dies young is not hurried.
                 young = time.monotonic() - began_s < STARTUP_LIMIT_S
+                await self._gone()
                 await asyncio.sleep(self._retry_s if young else 0)
                 self._alive()
         finally:
@@ -144,6 +149,7 @@ class Microphone:
             )
         except OSError as error:
             return f"capture process did not start: {error}"
+        self._child = child
         self._commands = cast("asyncio.StreamWriter", child.stdin)  # they are pipes, as asked
         try:
             self._enter(_Phase.STARTING)
@@ -158,10 +164,19 @@ class Microphone:
             self._commands.close()
             self._commands = None
             with contextlib.suppress(ProcessLookupError):
-                child.kill()
+                self._kill(child)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REAP_LIMIT_S):
                     await child.wait()
+
+    async def _gone(self) -> None:
+        """Wait until there is no child: another one would only hang in the same driver."""
+        while self._child is not None and self._child.returncode is None:
+            self._ended(STUCK)
+            self._alive()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._retry_s):
+                    await self._child.wait()
 
     async def _listen(self, frames: asyncio.StreamReader) -> None:
         decoder = Decoder()

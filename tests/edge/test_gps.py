@@ -7,12 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import serial
 
 from gatewayd.config.model import Gps as Settings
 from gatewayd.config.model import GpsdSource, SerialSource
@@ -28,10 +30,15 @@ LIMIT_S = 15.0  # real; on a busy machine
 NOISE_BYTES = 10**6 if os.environ.get("GATEWAYD_LONG") else 50_000
 
 
+OpenPort = Callable[..., serial.Serial]
+
+
 class Watcher:
     """Runs the edge and keeps what it tells."""
 
-    def __init__(self, source: SerialSource | GpsdSource | None, *, faster: float = FASTER) -> None:
+    def __init__(
+        self, source: SerialSource | GpsdSource | None, *, faster: float, open_port: OpenPort
+    ) -> None:
         self.fixes: list[Fix] = []
         self.told: list[tuple[State, str]] = []
         self.lives = 0
@@ -43,6 +50,7 @@ class Watcher:
             report=lambda state, detail: self.told.append((state, detail)),
             alive=self._live,
             now=self.now,
+            open_port=open_port,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -76,9 +84,13 @@ class Watcher:
 
 @asynccontextmanager
 async def watching(
-    source: SerialSource | GpsdSource | None, receiver: GpsReceiver | None = None, *, faster: float = FASTER
+    source: SerialSource | GpsdSource | None,
+    receiver: GpsReceiver | None = None,
+    *,
+    faster: float = FASTER,
+    open_port: OpenPort = serial.serial_for_url,
 ) -> AsyncIterator[Watcher]:
-    watcher = Watcher(source, faster=faster)
+    watcher = Watcher(source, faster=faster, open_port=open_port)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(watcher.run(), name="gps")]
         if receiver is not None:
@@ -229,7 +241,7 @@ async def test_a_rolled_over_week_is_told(device: Path) -> None:
 
 async def test_without_a_source_it_is_off() -> None:
     """And there is nothing to run."""
-    watcher = Watcher(None)
+    watcher = Watcher(None, faster=FASTER, open_port=serial.serial_for_url)
     await watcher.run()
     assert watcher.told == [(State.OFF, "not configured")]
 
@@ -312,6 +324,23 @@ async def test_a_port_that_hangs_while_it_is_opened_is_told() -> None:
             async with watching(source) as watcher:
                 await watcher.until(lambda: watcher.says(State.FAILED, "hangs while it is opened"))
                 assert watcher.lives > 0
+
+
+async def test_a_port_that_hangs_while_it_is_closed_does_not_hold_up_a_stop(device: Path) -> None:
+    """The daemon's stop waits a second for it; only a thread is left behind."""
+    released = threading.Event()
+
+    class Hanging(serial.Serial):
+        def close(self) -> None:
+            released.wait(LIMIT_S)
+            super().close()
+
+    async with watching(port(device), receiver(device), faster=1.0, open_port=Hanging) as watcher:
+        await watcher.next_position()
+        began_s = time.monotonic()
+    took_s = time.monotonic() - began_s
+    released.set()
+    assert 0.9 < took_s < 3.0
 
 
 async def test_gpsd_is_asked_for_nmea_and_dialled_again() -> None:

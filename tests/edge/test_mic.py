@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -31,8 +32,10 @@ from gatewayd.core.sound import (
     Ready,
 )
 from gatewayd.edge.capture import absent_card
-from gatewayd.edge.mic import Microphone
+from gatewayd.edge.mic import STUCK, Microphone
 from gatewayd.sim import microphone as sim
+
+Kill = Callable[[Process], None]
 
 
 def settings(device: str = sim.DEVICE) -> Audio:
@@ -53,6 +56,10 @@ def now() -> Instant:
     )
 
 
+def in_vain(process: Process) -> None:
+    """What killing does to a process in an uninterruptible sleep."""
+
+
 async def until(condition: Callable[[], object], within_s: float = 8.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 (what is waited for is outside this process)
@@ -62,7 +69,7 @@ async def until(condition: Callable[[], object], within_s: float = 8.0) -> None:
 class Ear:
     """A running microphone, all it says, and the recording of it."""
 
-    def __init__(self, device: str = sim.DEVICE) -> None:
+    def __init__(self, device: str = sim.DEVICE, kill: Kill = Process.kill) -> None:
         self.events: list[Event] = []
         self.reports: list[tuple[State, str]] = []
         self.chunks: list[Chunk] = []
@@ -74,6 +81,7 @@ class Ear:
             report=lambda state, detail: self.reports.append((state, detail)),
             alive=self._progress,
             retry_s=0.3,
+            kill=kill,
         )
 
     def _hear(self, event: Event) -> None:
@@ -120,8 +128,8 @@ class Ear:
 
 
 @contextlib.asynccontextmanager
-async def listening(device: str = sim.DEVICE) -> AsyncIterator[Ear]:
-    ear = Ear(device)
+async def listening(device: str = sim.DEVICE, kill: Kill = Process.kill) -> AsyncIterator[Ear]:
+    ear = Ear(device, kill)
     task = asyncio.create_task(ear.microphone.run())
     try:
         await until(lambda: ear.reports)
@@ -325,6 +333,41 @@ async def test_a_process_that_hangs_in_open_is_left_behind(ear: Ear, card: sim.M
     await until(lambda: ear.count(Opened))
     assert ear.story == ["Failed", "Opened"]
     await ear.stop()
+
+
+@pytest.mark.usefixtures("card")
+async def test_a_process_that_cannot_be_killed_stays_the_only_one() -> None:
+    """No other one is sent into the driver that holds it; when that lets go, sound comes again."""
+    async with listening(kill=in_vain) as ear:
+        await ear.start()
+        stuck = child()
+        os.kill(stuck, signal.SIGSTOP)
+        await until(lambda: ear.state == (State.FAILED, STUCK))
+        before = ear.progress
+        await until(lambda: ear.progress >= before + 5)
+        assert children() == [stuck]
+        assert ear.state == (State.FAILED, STUCK)
+        os.kill(stuck, signal.SIGKILL)
+        await until(lambda: ear.count(Opened) == 2)
+        assert ear.story == ["Opened", "Failed", "Opened"]
+        await ear.stop()
+
+
+@pytest.mark.usefixtures("card")
+async def test_a_process_that_cannot_be_killed_does_not_hold_up_a_stop() -> None:
+    """The sound is closed within its second, and the daemon's stop waits for no driver."""
+    async with listening(kill=in_vain) as ear:
+        await ear.start()
+        stuck = child()
+        os.kill(stuck, signal.SIGSTOP)
+        await ear.stop()
+        await until(lambda: ear.state == (State.FAILED, STUCK))
+        began_s = time.monotonic()
+    took_s = time.monotonic() - began_s
+    os.kill(stuck, signal.SIGKILL)
+    await until(lambda: not Path(f"/proc/{stuck}").exists())
+    await asyncio.sleep(0.1)  # asyncio takes note of it
+    assert took_s < 1.0
 
 
 async def test_a_device_that_falls_silent_without_an_error_is_a_gap(ear: Ear, card: sim.Microphone) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,22 @@ class Mosquitto(sim.Broker):
         gateway.loop_stop()
 
 
+@contextmanager
+def running(broker: Mosquitto) -> Iterator[Mosquitto]:
+    """Start it, and stop it however the test ends."""
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path, settings=("log_type all",))
     broker.directory = tmp_path
-    broker.start()
-    yield broker
-    broker.stop()
+    with running(broker):
+        yield broker
 
 
 def options(mosquitto: Mosquitto, **more: Any) -> Options:
@@ -218,11 +227,9 @@ def test_an_absent_broker_is_said_once_and_the_next_is_tried(mosquitto: Mosquitt
 
 def test_a_wrong_password_is_refused(tmp_path: Path) -> None:
     """Trying again would not help: it ends, and says what to look at."""
-    broker = Mosquitto(tmp_path, login=("ops", "right"))
-    broker.start()
     err = io.StringIO()
-    assert run(options(broker, username="ops", password="wrong"), io.StringIO(), err) == EXIT_FAILED
-    broker.stop()
+    with running(Mosquitto(tmp_path, login=("ops", "right"))) as broker:
+        assert run(options(broker, username="ops", password="wrong"), io.StringIO(), err) == EXIT_FAILED
     assert "user name" in err.getvalue()
 
 
@@ -232,8 +239,6 @@ def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
     """With the configuration's files the broker lets us in; with a broker of another CA we do not go on."""
     certificates = sim.make_certificates(tmp_path / "ours")
     others = sim.make_certificates(tmp_path / "others")
-    broker = Mosquitto(tmp_path / "broker", certificates=certificates, client_certificates=True)
-    broker.start()
     mqtt = replace(
         PLAIN,
         tls=True,
@@ -241,14 +246,16 @@ def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
         client_certificate=certificates.client,
         client_key_credential="client.key",
     )
-    good = options(broker, tls=tls_context(mqtt, tmp_path / "ours"), timeout_s=1.0)
     err = io.StringIO()
-    assert run(good, io.StringIO(), err) == EXIT_FINE
-    assert err.getvalue() == ""
-    distrusting = tls_context(replace(mqtt, ca_file=others.ca), tmp_path / "ours")
-    assert run(replace(good, tls=distrusting), io.StringIO(), err) == EXIT_FAILED
-    assert "no certificate we trust" in err.getvalue()
-    broker.stop()
+    with running(
+        Mosquitto(tmp_path / "broker", certificates=certificates, client_certificates=True)
+    ) as broker:
+        good = options(broker, tls=tls_context(mqtt, tmp_path / "ours"), timeout_s=1.0)
+        assert run(good, io.StringIO(), err) == EXIT_FINE
+        assert err.getvalue() == ""
+        distrusting = tls_context(replace(mqtt, ca_file=others.ca), tmp_path / "ours")
+        assert run(replace(good, tls=distrusting), io.StringIO(), err) == EXIT_FAILED
+        assert "no certificate we trust" in err.getvalue()
 
 
 def test_a_subscription_that_is_refused_is_not_taken_for_silence() -> None:

@@ -1,0 +1,97 @@
+"""What goes between the loop and the outbox's threads: work to do, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gatewayd.core.model import Instant, Message, MessageClass
+
+RecordKey: TypeAlias = tuple[str, str]  # kind, key
+EVICTED: Final = "evicted"  # kind of the records that count what was dropped
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What one transaction is to do. Filled by the loop, done by the writer thread."""
+
+    messages: dict[str, Message] = field(default_factory=dict)
+    records: dict[RecordKey, str | None] = field(default_factory=dict)  # None: forget it
+    confirmed: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)  # topics whose row gave way to one that needs none
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.records or self.confirmed or self.replaced)
+
+    newest: dict[str, str] = field(default_factory=dict)  # of `messages`, where only the newest counts
+
+    @property
+    def topics(self) -> set[str]:
+        """The topics whose row is not the newest any more."""
+        return self.replaced | self.newest.keys()
+
+    def put(self, message: Message) -> None:
+        """Store a message; it takes the place of an older one of its topic that is still pending."""
+        self.messages[message.id] = message
+        if message.replaces:
+            older = self.newest.get(message.topic)
+            if older is not None and older != message.id:
+                del self.messages[older]
+            self.newest[message.topic] = message.id
+
+    def drop(self, message_id: str) -> None:
+        """A pending message need not be stored; what lies on disk of its topic is not the newest."""
+        message = self.messages.pop(message_id, None)
+        if message is not None and message.replaces:
+            del self.newest[message.topic]
+            self.replaced.add(message.topic)
+
+    def absorb(self, newer: Work) -> None:
+        """Take in what came later."""
+        for topic_ in newer.replaced & self.newest.keys():
+            self.drop(self.newest[topic_])
+        self.replaced |= newer.replaced
+        for message in newer.messages.values():
+            self.put(message)
+        self.records |= newer.records
+        self.confirmed |= newer.confirmed
+        for message_id in newer.confirmed:
+            self.drop(message_id)
+
+    def confirm(self, ids: set[str]) -> None:
+        """Delete messages. What is only pending leaves nothing behind: a dead disk must not fill memory."""
+        self.confirmed |= ids - self.messages.keys()
+        for message_id in ids:
+            self.drop(message_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evicted:
+    """What was dropped for space: rows of one class, the oldest of it."""
+
+    message_class: MessageClass
+    ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The oldest rows of a class, and whether there are more.
+
+    `damaged`: rows that never can be read; `unreadable`: rows whose sound the disk did not give.
+    """
+
+    messages: tuple[Message, ...] = ()
+    more: bool = False
+    damaged: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What lies in the outbox: rows and bytes by class, when the oldest happened, what was evicted."""
+
+    rows: Mapping[MessageClass, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    oldest: Instant | None = None
+    evicted: Mapping[MessageClass, int] = field(default_factory=dict)

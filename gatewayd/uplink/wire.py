@@ -1,0 +1,242 @@
+"""One session with one broker: dialled, announced, published on, left.
+
+Birth and will carry the session's number, so whoever reads `status` can tell a will that came late from one
+that is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from gatewayd.config.model import Broker, Gateway, Mqtt
+from gatewayd.core import status, topic
+from gatewayd.core.model import (
+    ClockSource,
+    ClockState,
+    Draft,
+    Instant,
+    Message,
+)
+from gatewayd.core.payload import render, render_will
+from gatewayd.edge.mqtt import Incoming, LinkError, Session, Will, dial, login, tls_context
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_S: Final = 3600  # commands sent within an hour of absence still arrive
+WILL_DELAY_S: Final = 3  # a takeover by our own next session must not announce "offline"
+DIAL_S: Final = 8.0  # a name, and two of its addresses at the socket's own limit, which names the cause
+FAREWELL_S: Final = 1.0  # for the PUBACK of "stopped" (SIGTERM: 5 s in all)
+USER_TIMEOUT: Final = 1.5  # keep-alives: after as long the broker has given us up too (MQTT 5, 3.1.2.10)
+# Fixed header, topic length, message id, properties: what a PUBLISH has beside topic and payload.
+PACKET_BYTES: Final = 40
+TOPIC_BYTES: Final = 65_535  # MQTT 5, section 1.5.4
+DAY_S: Final = 86_400
+
+
+class Owner(Protocol):
+    """Who is told what happens on a link."""
+
+    def on_answer(self, message_id: str, reason: int) -> None:
+        """The broker answered a message with a reason code."""
+
+    def on_incoming(self, link: Link, incoming: Incoming) -> None:
+        """A message came in."""
+
+    def on_lost(self, link: Link) -> None:
+        """The session ended."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Link:
+    """A session and what belongs to it alone; it listens to its session."""
+
+    wire: Wire
+    owner: Owner
+    broker: Broker
+    number: int  # in birth and will
+    judged: bool  # certificates' dates were
+    ended: asyncio.Future[str]  # why
+    began_s: float = 0.0  # since when the session is up
+    session: Session | None = None
+    ids: dict[int, str] = field(default_factory=dict)  # MQTT message id -> ours
+    farewell: int | None = None  # message id of the last word
+
+    @property
+    def name(self) -> str:
+        """The broker as it is configured."""
+        return f"{self.broker.host}:{self.broker.port}"
+
+    def announce(self) -> None:
+        """Publish the birth. LinkError when the session has ended."""
+        self.publish(self.wire.status(status.birth, self.number))
+
+    def publish(self, message: Message) -> int:
+        """Publish now; return the packet's size, bytes.
+
+        LinkError when the session has ended, ValueError when the message never can be published.
+        """
+        size, _ = self._publish(message)
+        return size
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribe below our base. LinkError when the session has ended."""
+        self._alive().subscribe(self.wire.whole(each) for each in topics)
+
+    def unsubscribe(self, below: str) -> None:
+        """Unsubscribe below our base."""
+        if self.session is not None:
+            self.session.unsubscribe(self.wire.whole(below))
+
+    def give_up(self, why: str) -> None:
+        """End the session without a word: the broker publishes the will unless we are back in time."""
+        if self.session is not None:
+            self.session.abort()
+        self.on_lost(why)
+
+    async def leave(self) -> None:
+        """Say that we stop, wait until the broker has it, and end the session cleanly."""
+        try:
+            _, self.farewell = self._publish(self.wire.status(status.stopped, self.number))
+            async with asyncio.timeout(FAREWELL_S):
+                await self.ended
+        except (LinkError, TimeoutError) as error:
+            logger.debug("the broker was not told that we stop: %s", error)
+        if self.session is not None:
+            self.session.close()
+
+    def on_puback(self, mid: int, reason: int) -> None:
+        """Tell the owner; of birth and farewell nobody needs to know."""
+        if mid == self.farewell and not self.ended.done():
+            self.ended.set_result("stopped")
+        message_id = self.ids.pop(mid, None)
+        if message_id is not None:
+            self.owner.on_answer(message_id, reason)
+
+    def on_incoming(self, incoming: Incoming) -> None:
+        """Tell the owner."""
+        self.owner.on_incoming(self, incoming)
+
+    def on_lost(self, why: str) -> None:
+        """Tell the owner, once."""
+        if not self.ended.done():
+            self.ended.set_result(why)
+            self.owner.on_lost(self)
+
+    def _publish(self, message: Message) -> tuple[int, int]:
+        session, wire = self._alive(), self.wire
+        rendered = render(message, gateway=wire.gateway.id, clock=wire.clock(), published=wire.now())
+        whole = wire.address(message)
+        size = len(rendered.payload) + len(whole) + PACKET_BYTES
+        if session.maximum_packet_bytes is not None and size > session.maximum_packet_bytes:
+            raise ValueError(f"expected at most {session.maximum_packet_bytes} bytes, got {size}")
+        mid = session.publish(whole, rendered, retain=message.retain, correlation=message.correlation)
+        self.ids[mid] = message.id
+        wire.count(size)
+        return size, mid
+
+    def _alive(self) -> Session:
+        if self.session is None or self.ended.done():
+            raise LinkError("the session has ended")
+        return self.session
+
+
+class Wire:
+    """How messages become packets, and brokers sessions."""
+
+    def __init__(
+        self,
+        *,
+        mqtt: Mqtt,
+        gateway: Gateway,
+        version: str,
+        stamp: Callable[[Draft], Message],
+        now: Callable[[], Instant],
+        clock: Callable[[], ClockState],
+        credentials: Path | None,
+    ) -> None:
+        self.mqtt = mqtt
+        self.gateway = gateway
+        self.now = now
+        self.clock = clock
+        self._base = topic.base(gateway.prefix, gateway.id)
+        self._version = version
+        self._stamp = stamp
+        self._credentials = credentials
+        self._sent = (0, 0)  # day since 1970, bytes
+
+    @property
+    def sent_today_bytes(self) -> int:
+        """Published since midnight UTC, retries included."""
+        day, sent = self._sent
+        return sent if day == self._day() else 0
+
+    def count(self, size: int) -> None:
+        """A packet of `size` bytes was published."""
+        self._sent = (self._day(), self.sent_today_bytes + size)
+
+    def whole(self, below: str) -> str:
+        """Return the whole topic of one below our base."""
+        return f"{self._base}/{below}"
+
+    def address(self, message: Message) -> str:
+        """Return the whole topic a message goes to.
+
+        A reply goes where its command asked, unless that is no topic name (MQTT 5, 3.3.2.3.5: no wildcards).
+        """
+        asked = message.response_topic
+        if asked and not set(asked) & set("+#\0") and len(asked.encode()) <= TOPIC_BYTES:
+            return asked
+        return self.whole(message.topic)
+
+    def below(self, whole: str) -> str:
+        """Return what stands below our base."""
+        return whole.removeprefix(f"{self._base}/")
+
+    def status(self, kind: Callable[[int, str, Instant], Draft], number: int) -> Message:
+        """Return the gateway's status: of session `number`, as `core.status` has it."""
+        return self._stamp(kind(number, self._version, self.now()))
+
+    async def connect(self, broker: Broker, owner: Owner, addresses: Mapping[str, str]) -> Link:
+        """Begin a session with a broker. LinkError when it cannot be had.
+
+        `addresses`: where brokers were last reached, by `Link.name`.
+        While the time is not known the certificates' dates are not judged, but only with our own CA.
+        """
+        judged = self.clock().source is not ClockSource.NONE or self.mqtt.ca_file is None
+        context = tls_context(self.mqtt, self._credentials, judge_dates=judged) if self.mqtt.tls else None
+        link = Link(
+            wire=self,
+            owner=owner,
+            broker=broker,
+            number=secrets.randbits(32),
+            judged=judged or context is None,
+            ended=asyncio.get_running_loop().create_future(),
+        )
+        user_timeout_s = USER_TIMEOUT * self.mqtt.keep_alive_s
+        dialling = dial(broker, context, user_timeout_s=user_timeout_s, last_good=addresses.get(link.name))
+        try:
+            async with asyncio.timeout(DIAL_S):
+                line = await dialling
+        except TimeoutError as error:
+            raise LinkError(f"{link.name}: no connection within {DIAL_S:.0f} s") from error
+        will = render_will(self.status(status.will, link.number), gateway=self.gateway.id)
+        link.session = await Session.begin(
+            line,
+            client_id=f"{self.gateway.prefix}-{self.gateway.id}",
+            keep_alive_s=self.mqtt.keep_alive_s,
+            expiry_s=EXPIRY_S,
+            who=login(self.mqtt, self._credentials),
+            will=Will(topic=self.whole(topic.STATUS), payload=will.payload, delay_s=WILL_DELAY_S),
+            listener=link,
+        )
+        link.began_s = self.now().mono_s
+        return link
+
+    def _day(self) -> int:
+        return int(self.now().wall_s // DAY_S)

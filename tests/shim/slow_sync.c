@@ -1,0 +1,27 @@
+/* Preloaded: every fdatasync and fsync takes SLOW_SYNC_MS longer, as on a worn SD card. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+
+static void wait_first(void)
+{
+    const char *text = getenv("SLOW_SYNC_MS");
+    long ms = text ? atol(text) : 0;
+    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+int fdatasync(int fd)
+{
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    wait_first();
+    return real(fd);
+}
+
+int fsync(int fd)
+{
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    wait_first();
+    return real(fd);
+}
