@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "caretaker": {"core", "edge"},
     "gateway": {"core", "config", "recorder", "uplink"},
     "app": {"core", "config", "edge", "uplink", "gateway", "caretaker"},
+    "run": {"core", "config", "edge", "app"},
     "scan": {"core", "config", "edge", "scan"},
     "monitor": {"core", "config", "monitor"},
     "demo": {"core", "config", "sim", "monitor"},
-    "cli": {"core", "config", "edge", "app", "scan", "monitor", "demo"},
+    "cli": {"core", "config", "edge", "run", "scan", "monitor", "demo"},
     "__main__": {"cli"},
     "__init__": set(),
 }

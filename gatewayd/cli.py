@@ -1,0 +1,273 @@
+"""The command line: argument parsing and dispatch, nothing else. Each command imports only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gatewayd import __version__
+
+if TYPE_CHECKING:
+    from gatewayd.config.problem import Problem
+
+FAILED: Final = 1
+USAGE: Final = 2
+BAD_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits(3); systemd shows it by name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 fine, 1 failed, 2 wrong usage, 78 wrong configuration."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        status: int = parsed.command(parsed)
+    except KeyboardInterrupt:
+        return 128 + 2  # as a shell reports SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has had enough of it; Python must not complain at exit that it cannot flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gatewayd", description="Relays panic alarms, position and sound over MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the daemon")
+    _config_option(run)
+    run.add_argument("--state", type=Path, metavar="DIR", help="where state lives; default $STATE_DIRECTORY")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check-config", help="all that is wrong with the configuration, at once")
+    _config_option(check)
+    check.add_argument("--json", action="store_true", help="for programs")
+    check.set_defaults(command=_check_config)
+
+    show = commands.add_parser("show-config", help="effective values, with where each came from")
+    _config_option(show)
+    show.add_argument("--json", action="store_true", help="for programs")
+    show.set_defaults(command=_show_config)
+
+    _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
+    _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
+    _tags_commands(commands.add_parser("tags", help="tags on the air"))
+    _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="PATH", help="a file or folder, in place of /etc/gatewayd"
+    )
+
+
+def _monitor_command(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument(
+        "--broker", metavar="HOST[:PORT]", help="without TLS, in place of the configuration's"
+    )
+    parser.add_argument(
+        "--prefix", default="gatewayd", help="of the topics, with --broker; default %(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object for each message")
+    parser.add_argument("--alarm", metavar="ID", help="only what belongs to this alarm")
+    parser.add_argument("--count", type=int, metavar="N", help="end after N messages")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="end after S seconds; with --count that fails"
+    )
+    parser.add_argument("--listen", action="store_true", help="play the sound")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="keep the sound, in order and without doubles"
+    )
+    parser.set_defaults(command=_monitor)
+
+
+def _demo_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--headless", action="store_true", help="progress on stderr, one JSON object at the end"
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the run as an SVG picture")
+    parser.set_defaults(command=_demo)
+
+
+def _tags_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    scan = commands.add_parser("scan", help="what is on the air, decoded, strongest first")
+    _config_option(scan)
+    scan.add_argument(
+        "--seconds", type=float, metavar="S", help="how long to listen; default: until interrupted"
+    )
+    scan.add_argument("--json", action="store_true", help="one JSON object for each change heard")
+    scan.set_defaults(command=_tags_scan)
+
+
+def _decode_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="WHAT")
+    advert = commands.add_parser("advert", help="an advertisement: one JSON object")
+    advert.add_argument("--address", required=True, metavar="A", help="the tag's address, AA:BB:CC:DD:EE:FF")
+    advert.add_argument("--service-data", action="append", default=[], metavar="UUID:HEX")
+    advert.add_argument("--manufacturer-data", action="append", default=[], metavar="ID:HEX")
+    advert.add_argument("--key", metavar="HEX", help="the tag's key, 32 hexadecimal digits")
+    advert.set_defaults(command=_decode_advert)
+    nmea = commands.add_parser("nmea", help="a receiver's log: one JSON position a line")
+    nmea.add_argument("file", type=Path, metavar="FILE")
+    nmea.set_defaults(command=_decode_nmea)
+
+
+def _credentials() -> Path | None:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gatewayd import run
+
+    return run.main(config=arguments.config, state=arguments.state, credentials=_credentials())
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from gatewayd.config.load import load, read_machine_id
+    from gatewayd.config.problem import ConfigurationError
+
+    try:
+        loaded = load(arguments.config, credentials=_credentials(), machine_id=read_machine_id())
+    except ConfigurationError as error:
+        _tell_problems(error.errors, (), as_json=arguments.json)
+        return BAD_CONFIGURATION
+    _tell_problems((), loaded.warnings, as_json=arguments.json)
+    return 0
+
+
+def _tell_problems(errors: Sequence[Problem], warnings: Sequence[Problem], *, as_json: bool) -> None:
+    if as_json:
+        problems = {
+            "errors": [problem.to_json() for problem in errors],
+            "warnings": [problem.to_json() for problem in warnings],
+        }
+        print(json.dumps({"ok": not errors, **problems}))
+        return
+    for error in errors:
+        print(error, file=sys.stderr)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not errors:
+        print("the configuration is good")
+
+
+def _show_config(arguments: argparse.Namespace) -> int:
+    from gatewayd.config.load import load, read_machine_id
+    from gatewayd.config.problem import ConfigurationError
+    from gatewayd.config.show import show, show_json
+
+    try:
+        loaded = load(arguments.config, credentials=_credentials(), machine_id=read_machine_id())
+    except ConfigurationError as error:
+        for problem in error.errors:
+            print(problem, file=sys.stderr)
+        return BAD_CONFIGURATION
+    print(json.dumps(show_json(loaded)) if arguments.json else "\n".join(show(loaded)))
+    return 0
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from gatewayd.config.credentials import CredentialError
+    from gatewayd.config.load import load, read_machine_id
+    from gatewayd.config.problem import ConfigurationError
+    from gatewayd.monitor.client import Options, options_from, parse_broker, run
+
+    try:
+        if arguments.broker is not None:
+            options = Options(brokers=(parse_broker(arguments.broker),), prefix=arguments.prefix)
+        else:
+            loaded = load(arguments.config, credentials=_credentials(), machine_id=read_machine_id())
+            options = options_from(loaded.config, _credentials())
+    except ConfigurationError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except ValueError as error:
+        print(f"gatewayd monitor: --broker: {error}", file=sys.stderr)
+        return USAGE
+    except (CredentialError, OSError) as error:
+        print(f"gatewayd monitor: {error}", file=sys.stderr)
+        return FAILED
+    return run(
+        replace(
+            options,
+            json=arguments.json,
+            alarm=arguments.alarm,
+            count=arguments.count,
+            timeout_s=arguments.timeout,
+            listen=arguments.listen,
+            save=arguments.save,
+        )
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from gatewayd import demo
+
+    return demo.main(headless=arguments.headless, picture=arguments.picture)
+
+
+def _tags_scan(arguments: argparse.Namespace) -> int:
+    from gatewayd import scan
+
+    return asyncio.run(
+        scan.scan(
+            config=arguments.config,
+            credentials=_credentials(),
+            seconds=arguments.seconds,
+            as_json=arguments.json,
+        )
+    )
+
+
+def _decode_advert(arguments: argparse.Namespace) -> int:
+    from gatewayd.core import tags
+    from gatewayd.core.model import Advertisement
+    from gatewayd.core.tags.text import parse_address, parse_key, parse_manufacturer_data, parse_service_data
+
+    try:
+        advertisement = Advertisement(
+            address=parse_address(arguments.address),
+            heard_s=0.0,
+            service_data=dict(parse_service_data(text) for text in arguments.service_data),
+            manufacturer_data=dict(parse_manufacturer_data(text) for text in arguments.manufacturer_data),
+        )
+        key = parse_key(arguments.key) if arguments.key is not None else None
+    except ValueError as error:
+        print(f"gatewayd decode advert: {error}", file=sys.stderr)
+        return USAGE
+    report = tags.decode(advertisement, key=key)
+    if report is None:
+        formats = ", ".join(tags.FORMATS)
+        print(f"gatewayd decode advert: no decoder claims it; expected one of {formats}", file=sys.stderr)
+        return FAILED
+    print(json.dumps(tags.describe(report)))
+    return 0
+
+
+def _decode_nmea(arguments: argparse.Namespace) -> int:
+    from gatewayd.core.fix import decode_nmea
+
+    try:
+        log = arguments.file.open("rb")
+    except OSError as error:
+        expected = f"expected a file that can be read, got {arguments.file}: {error.strerror}"
+        print(f"gatewayd decode nmea: {expected}", file=sys.stderr)
+        return FAILED
+    with log:
+        for position in decode_nmea(log):
+            print(json.dumps(position))
+    return 0

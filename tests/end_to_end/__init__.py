@@ -1,0 +1,1 @@
+"""The whole daemon, in a process of its own, among surroundings on real interfaces."""

@@ -1,0 +1,293 @@
+"""What the gateway does with what it hears: before its records are read, with damaged ones, with any disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gatewayd.config.layers import Layers
+from gatewayd.config.load import assemble
+from gatewayd.config.model import Config
+from gatewayd.core import command, topic
+from gatewayd.core.alarm import HopKind
+from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass
+from gatewayd.core.tags.text import parse_service_data
+from gatewayd.core.topic import Kind
+from gatewayd.gateway import ALARM, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
+from gatewayd.uplink import Batch
+
+ADDRESS = "C4:11:22:33:44:55"
+TAG_NAME = "nurse-1-tag"
+CONFIGURATION = f"""
+[gateway]
+id = gw-1
+[audio]
+enabled = no
+[tag {TAG_NAME}]
+address = {ADDRESS}
+worker = nurse-1
+"""
+
+
+def configured(more: str = "") -> Config:
+    layers = Layers()
+    layers.add((CONFIGURATION + more).encode(), "gatewayd.conf")
+    return assemble(layers, credentials=None, machine_id="0" * 32).config
+
+
+@dataclass
+class Disk:
+    """An uplink and its disk: keeps what is sent."""
+
+    batches: list[Batch] = field(default_factory=list)
+    records: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def send(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        for (kind, key), text in batch.records.items():
+            self.records.setdefault(kind, {})[key] = text
+        for kind, key in batch.forget:
+            self.records.get(kind, {}).pop(key, None)
+
+    def events(self, *types: str) -> list[Mapping[str, Any]]:
+        """The alarm events sent so far."""
+        found = []
+        for batch in self.batches:
+            for message in batch.messages:
+                where = topic.parse(message.topic)
+                if where is not None and where.kind is Kind.ALARM_EVENT and message.body["type"] in types:
+                    found.append(message.body)
+        return found
+
+
+@dataclass
+class Room:
+    """A gateway, its disk, and a clock."""
+
+    disk: Disk = field(default_factory=Disk)
+    accepted: list[str] = field(default_factory=list)
+    now_s: float = 1_000.0
+
+    def __post_init__(self) -> None:
+        self.gateway = Gateway(configured(), run="run", now=self.now, accepted=self.accepted.append)
+        self.gateway.sender = self.disk
+
+    def now(self) -> Instant:
+        return Instant(
+            boot="b",
+            mono_s=self.now_s,
+            wall_s=1_700_000_000 + self.now_s,
+            source=ClockSource.NTP,
+            uncertainty_ms=1,
+        )
+
+    def press(self, packet_id: int = 1) -> None:
+        """Hear a plain BTHome frame with a pressed button."""
+        uuid, data = parse_service_data(f"fcd2:4400{packet_id:02x}3a01")
+        advertisement = Advertisement(
+            address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data}
+        )
+        self.gateway.on_advertisement(advertisement)
+
+    def hop(self, kind: HopKind) -> None:
+        """The last event that was sent came so far."""
+        events = [
+            message
+            for batch in self.disk.batches
+            for message in batch.messages
+            if message.topic.endswith("/event")
+        ]
+        self.gateway.on_hop(events[-1], kind, self.now())
+
+    def command(self, name: str, **fields: Any) -> None:
+        body = {"id": f"{name}-1", "actor": {"id": "desk"}, **fields}
+        self.gateway.on_command(command.Incoming(name=name, payload=json.dumps(body).encode()))
+
+
+@pytest.fixture
+async def room() -> Room:
+    """A gateway that has read its records: there were none."""
+    room = Room()
+    room.gateway.restore({})
+    return room
+
+
+async def test_what_is_heard_before_the_records_are_read_is_kept_in_order() -> None:
+    """A press, its copies and a command: nothing is decided without what the disk knows, nothing is lost."""
+    room = Room()
+    for _ in range(3):
+        room.press()
+    room.gateway.on_wired_press(room.now())
+    assert room.disk.batches == []
+    room.gateway.restore({})
+    tag, wired = room.disk.events("raised")
+    assert (tag["cause"], wired["cause"]) == ("panic", "wired")
+
+
+async def test_what_is_kept_before_the_records_are_read_is_bounded() -> None:
+    """A disk that does not answer and a tag that shouts fill no memory."""
+    room = Room()
+    for _ in range(EARLY + 500):
+        room.press()
+    room.gateway.restore({})
+    assert len(room.disk.events("raised")) == 1
+
+
+async def test_a_press_and_all_that_belongs_to_it_is_one_transaction(room: Room) -> None:
+    """The event, the state, the tag's counter and its next alarm's id: all or nothing."""
+    room.press()
+    (batch,) = [batch for batch in room.disk.batches if batch.messages]
+    (raised,) = room.disk.events("raised")
+    assert [message.message_class for message in batch.messages] == [MessageClass.ALARM] * 2
+    assert {kind for kind, _ in batch.records} == {ALARM, TAG, NEXT}
+    assert batch.records[NEXT, TAG_NAME] != raised["alarm"]
+
+
+async def test_an_alarms_id_was_stored_before_it_was_needed(room: Room) -> None:
+    """So the press that is heard again after a kill raises under the same id."""
+    ready = dict(room.disk.records[NEXT])
+    room.press()
+    assert room.disk.events("raised")[0]["alarm"] == ready[TAG_NAME]
+    again = Room()
+    again.gateway.restore({NEXT: ready})
+    again.press()
+    assert again.disk.events("raised")[0]["alarm"] == ready[TAG_NAME]
+
+
+async def test_a_restart_neither_raises_an_old_press_nor_loses_a_new_one(room: Room) -> None:
+    """What was stored with the press is enough."""
+    room.press(1)
+    (raised,) = room.disk.events("raised")
+    later = Room(now_s=room.now_s + 15)
+    later.gateway.restore(room.disk.records)
+    later.press(1)
+    assert later.disk.events("raised", "repeated") == []
+    assert later.gateway.open_alarms == 1
+    later.press(2)
+    (repeated,) = later.disk.events("raised", "repeated")
+    assert (repeated["type"], repeated["alarm"]) == ("repeated", raised["alarm"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", '"x"', "[]", '{"id": 1}', "\ud800"])
+@pytest.mark.parametrize("kind", [TAG, NEXT, ALARM, RECORDING, REPLY])
+async def test_a_damaged_record_costs_no_press(kind: str, text: str) -> None:
+    """Whatever stands on the disk, the next press raises."""
+    room = Room()
+    room.gateway.restore({kind: {TAG_NAME: text}})
+    room.press()
+    assert len(room.disk.events("raised")) == 1
+
+
+async def test_the_room_is_told_what_has_the_alarm_first_the_disk_or_the_broker(room: Room) -> None:
+    """For what called for help and for nothing else."""
+    room.press()
+    room.hop(HopKind.PUBLISHED)
+    room.hop(HopKind.CONFIRMED)
+    room.hop(HopKind.STORED)
+    assert room.accepted == ["broker", "disk"]
+    (raised,) = room.disk.events("raised")
+    room.command("alarm/received", alarm=raised["alarm"])
+    room.hop(HopKind.STORED)
+    assert room.accepted == ["broker", "disk"]
+
+
+async def test_how_far_an_alarm_has_come_is_in_its_state(room: Room) -> None:
+    """It waits for the state's next telling."""
+    room.press()
+    room.hop(HopKind.CONFIRMED)
+    (raised,) = room.disk.events("raised")
+    room.command("alarm/accept", alarm=raised["alarm"])
+    state = next(
+        message.body for message in room.disk.batches[-1].messages if message.topic.endswith("/state")
+    )
+    assert state["hops_ms"] == {"heard": 0, "decided": 0.0, "confirmed": 0.0}
+
+
+async def test_a_replaced_database_gets_all_that_must_outlive_a_restart(room: Room) -> None:
+    """Tags, next ids, open alarms and replies, from memory."""
+    room.press()
+    (raised,) = room.disk.events("raised")
+    room.command("alarm/accept", alarm=raised["alarm"])
+    known, room.disk.records = room.disk.records, {}
+    room.gateway.store_all()
+    assert room.disk.records == known
+    assert set(known) == {TAG, NEXT, ALARM, REPLY}
+
+
+async def test_a_tag_that_a_reload_adds_has_an_alarm_id_at_once(room: Room) -> None:
+    """And tags that stay keep theirs."""
+    before = dict(room.disk.records[NEXT])
+    room.gateway.configure(configured("[tag nurse-2-tag]\naddress = C4:11:22:33:44:66\n"))
+    after = room.disk.records[NEXT]
+    assert after.items() > before.items()
+    assert set(after) - set(before) == {"nurse-2-tag"}
+
+
+async def test_an_alarm_the_broker_knows_is_taken_up_once_and_nonsense_never(room: Room) -> None:
+    """What the disk knows counts for more; what is no state message is left alone."""
+    room.press()
+    name = str(room.disk.events("raised")[0]["alarm"])
+    for body in (b"", b"{", b"[]", b'{"alarm": 1}', b"\xff" * 70_000):
+        room.gateway.on_retained_alarm(name, body)
+        room.gateway.on_retained_alarm("other", body)
+    assert room.gateway.open_alarms == 1
+
+
+async def test_positions_are_told_while_an_alarm_is_open_and_not_else(room: Room) -> None:
+    """Every 5 s; `[gps] publish = alarm` is the default."""
+
+    def told() -> int:
+        return sum(
+            message.topic == topic.POSITION for batch in room.disk.batches for message in batch.messages
+        )
+
+    def drive(seconds: int) -> None:
+        for _ in range(seconds):
+            room.now_s += 1
+            room.gateway.on_fix(
+                Fix(mode=FixMode.FIX_3D, received=room.now(), lat=52.0, lon=4.0, hdop=1.0, satellites=9)
+            )
+            room.gateway.on_tick()
+
+    drive(20)
+    assert told() == 0
+    room.press()
+    drive(21)
+    assert told() in {4, 5}
+
+
+async def test_an_advertisement_of_nobody_is_not_looked_into(room: Room) -> None:
+    """And one of ours that no decoder claims is no press."""
+    before = len(room.disk.batches)
+    room.gateway.on_advertisement(Advertisement(address="00:00:00:00:00:01", heard_s=room.now_s))
+    room.gateway.on_advertisement(Advertisement(address=ADDRESS, heard_s=room.now_s))
+    assert len(room.disk.batches) == before
+    assert room.gateway.hearing == 0
+    room.press()
+    assert room.gateway.hearing == 1
+
+
+async def test_what_a_slow_disk_says_late_is_taken_where_nothing_newer_is_known(room: Room) -> None:
+    """An open alarm of the run before is known again; its tag was not heard yet, so a copy is none."""
+    before = Room()
+    before.gateway.restore({})
+    before.press()
+    (raised,) = before.disk.events("raised")
+    room.gateway.restore_late(before.disk.records)
+    assert room.gateway.open_alarms == 1
+    room.press()
+    assert room.disk.events("raised", "repeated") == []
+    room.command("alarm/accept", alarm=raised["alarm"])
+    assert len(room.disk.events("accepted")) == 1
+
+
+async def test_a_vehicle_does_not_stand_where_a_depot_does(room: Room) -> None:
+    """Coordinates of a vehicle are not its position; without a fix there is none."""
+    room.gateway.configure(configured("[gateway]\nlatitude = 52.1\nlongitude = 5.1\n"))
+    room.press()
+    (raised,) = room.disk.events("raised")
+    assert "position" not in raised
