@@ -205,7 +205,13 @@ class App:
         if not config.radio.enabled:
             report(State.OFF, "not enabled")
             return None
-        return Radio(config.radio, on_advertisement=self._on_advertisement, report=report, alive=alive).run()
+        return Radio(
+            config.radio,
+            on_advertisement=self._on_advertisement,
+            concerns=self._gateway.concerns,
+            report=report,
+            alive=alive,
+        ).run()
 
     def _run_gps(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:
         report = self._caretaker.report(Component.GPS)

@@ -18,7 +18,7 @@ from gatewayd.edge.systemd import Systemd
 logger = logging.getLogger(__name__)
 
 # A change is told at most this much later than it is due; the watchdog's interval is many times that.
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.5
 _CHANGED: Final = fields(MessageId.COMPONENT_CHANGED)
 
 

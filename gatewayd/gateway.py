@@ -153,8 +153,14 @@ class Gateway:
 
     # --- what is heard --------------------------------------------------------------------------------------
 
+    def concerns(
+        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
+    ) -> bool:
+        """Whether an advertisement with these is of one of our tags. Most are not."""
+        return self._roster.sender(address, service_data, manufacturer_data) is not None
+
     def on_advertisement(self, advertisement: Advertisement) -> None:
-        """Hear an advertisement. Most are not of our tags."""
+        """Hear an advertisement."""
         tag = self._roster.find(advertisement)
         if tag is None:
             return

@@ -79,7 +79,9 @@ def test_a_good_configuration_is_said_to_be_one_with_what_is_missing_around_it(c
 
 def test_every_error_of_a_configuration_is_told_at_once(configuration: Path) -> None:
     """With path, line, section, key, value, what was expected and what was found; exit 78."""
-    configuration.write_text("[mqtt]\nbroker = a\ntls = perhaps\n\n[gps]\nsource = moon\n")
+    configuration.write_text(
+        "[mqtt]\nbroker = a\ntls = perhaps\n\n[gps]\nsource = moon\n[gateway]\nid = gw-1\n"
+    )
     run = gatewayd("check-config", "--config", configuration)
     assert run.returncode == 78
     lines = run.stderr.splitlines()
@@ -89,7 +91,7 @@ def test_every_error_of_a_configuration_is_told_at_once(configuration: Path) -> 
 
 
 def test_a_program_reads_the_errors_as_json(configuration: Path) -> None:
-    configuration.write_text("[mqtt]\ntls = perhaps\n")
+    configuration.write_text("[mqtt]\ntls = perhaps\n[gateway]\nid = gw-1\n")
     run = gatewayd("check-config", "--json", "--config", configuration)
     assert run.returncode == 78
     told = json.loads(run.stdout)
@@ -112,7 +114,7 @@ def test_effective_values_are_shown_with_their_origin_and_without_secrets(config
 
 
 def test_a_daemon_without_a_good_configuration_ends_with_78(configuration: Path) -> None:
-    configuration.write_text("[mqtt]\ntls = perhaps\n")
+    configuration.write_text("[mqtt]\ntls = perhaps\n[gateway]\nid = gw-1\n")
     state = configuration.parent / "state"
     run = gatewayd("run", "--config", configuration, "--state", state)
     assert run.returncode == 78

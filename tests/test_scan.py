@@ -292,7 +292,7 @@ def configuration(tmp_path: Path) -> Path:
     (tmp_path / "key").write_text(KEY.hex())
     path = tmp_path / "gatewayd.conf"
     path.write_text(
-        f"[mqtt]\nbrokers = localhost\n[tag anna]\nformat = bthome\naddress = {TAG}\nkey_credential = key\n"
+        f"[gateway]\nid = gw-1\n[tag anna]\nformat = bthome\naddress = {TAG}\nkey_credential = key\n"
     )
     return path
 

@@ -35,13 +35,19 @@ class Roster:
 
     def find(self, advertisement: Advertisement) -> Tag | None:
         """The tag that sent `advertisement`; None when it is not one of ours."""
-        tag = self._addresses.get(advertisement.address)
-        if tag is None and self._ibeacons and advertisement.manufacturer_data:
-            data = advertisement.manufacturer_data.get(ibeacon.COMPANY, b"")
+        return self.sender(advertisement.address, advertisement.service_data, advertisement.manufacturer_data)
+
+    def sender(
+        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
+    ) -> Tag | None:
+        """The same of its parts: most of what is heard need not be made into an `Advertisement` at all."""
+        tag = self._addresses.get(address)
+        if tag is None and self._ibeacons and manufacturer_data:
+            data = manufacturer_data.get(ibeacon.COMPANY, b"")
             if data.startswith(ibeacon.HEAD):
                 tag = self._ibeacons.get(data[len(ibeacon.HEAD) : ibeacon.MINOR_END])
-        if tag is None and self._eddystones and advertisement.service_data:
-            data = advertisement.service_data.get(eddystone.SERVICE, b"")
+        if tag is None and self._eddystones and service_data:
+            data = service_data.get(eddystone.SERVICE, b"")
             if data.startswith(eddystone.UID_HEAD):
                 tag = self._eddystones.get(data[eddystone.POWER_END : eddystone.INSTANCE_END])
         return tag

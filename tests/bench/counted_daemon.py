@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
 
 from bench.counter import FILE, Counter
 from gatewayd import app, cli
-from gatewayd.core.model import Advertisement
 from gatewayd.gateway import Gateway
 
 _COUNTER = Counter(Path(os.environ[FILE]))
 
 
 class CountedGateway(Gateway):
-    def on_advertisement(self, advertisement: Advertisement) -> None:
+    def concerns(
+        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
+    ) -> bool:
         _COUNTER.add()
-        super().on_advertisement(advertisement)
+        return super().concerns(address, service_data, manufacturer_data)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ async def test_a_start_with_a_bad_configuration_uses_the_last_good_one(gateway: 
     """It hears its tags as before, and says what is wrong."""
     await until("a last good one", (gateway.state / "last_good.conf").exists)
     await gateway.stop()
-    gateway.configuration.write_text("[mqtt]\nbrokers = nowhere:0\n")
+    gateway.configuration.write_text("[mqtt]\nbrokers = nowhere:0\n[gateway]\nid = gw-1\n")
     ops.turn_the_page()
     await gateway.start()
     await ops.ready(fix=False)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bleak import BleakScanner
 from bleak.backends.bluezdbus import manager as bleak_manager
@@ -59,13 +59,24 @@ class Timing:
     retry_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)  # the last one for ever
 
 
+# Whether an advertisement with this address, service data and manufacturer data is wanted.
+Concerns: TypeAlias = Callable[[str, Mapping[str, bytes], Mapping[int, bytes]], bool]
+
+
+def _everything(
+    _address: str, _service_data: Mapping[str, bytes], _manufacturer_data: Mapping[int, bytes]
+) -> bool:
+    return True
+
+
 class Radio:
     """Hears advertisements until it is cancelled, whatever happens to adapter, bluetoothd or D-Bus.
 
-    `on_advertisement` is called in the event loop for every report, repeats included: it must be cheap and
-    must not raise. It is given the data that were sent now, though BlueZ and bleak keep those of earlier
-    frames of the device too, so that the other slots of a tag do not pass for an alarm slot that goes on for
-    ever. A press is decided on counters or edges all the same, never on being called.
+    `on_advertisement` is called in the event loop for every report that `concerns` wants (default: all of
+    them), repeats included: both must be cheap and must not raise. It is given the data that were sent now,
+    though BlueZ and bleak keep those of earlier frames of the device too, so that the other slots of a tag do
+    not pass for an alarm slot that goes on for ever. A press is decided on counters or edges all the same,
+    never on being called.
 
     How that can be told: while a client asks for duplicates BlueZ signals `ManufacturerData`, and likewise
     `ServiceData`, with every frame that has such data, and the property then holds the entries of this frame
@@ -82,11 +93,13 @@ class Radio:
         on_advertisement: Callable[[Advertisement], None],
         report: Report,
         alive: Alive,
+        concerns: Concerns = _everything,
         timing: Timing | None = None,
     ) -> None:
         self._wanted = settings.adapter
         self._canary = settings.canary.upper() if settings.canary else None
         self._on_advertisement = on_advertisement
+        self._concerns = concerns
         self._report = report
         self._alive = alive
         self._timing = timing or Timing()
@@ -169,17 +182,18 @@ class Radio:
     def _heard(self, device: BLEDevice, data: AdvertisementData) -> None:
         now_s = time.monotonic()
         rssi_dbm = None if data.rssi == _NO_RSSI_DBM else data.rssi
-        self._on_advertisement(
-            Advertisement(
-                address=device.address,
-                heard_s=now_s,
-                rssi_dbm=rssi_dbm,
-                name=data.local_name,
-                service_data=data.service_data,
-                manufacturer_data=data.manufacturer_data,
+        if self._concerns(device.address, data.service_data, data.manufacturer_data):
+            self._on_advertisement(
+                Advertisement(
+                    address=device.address,
+                    heard_s=now_s,
+                    rssi_dbm=rssi_dbm,
+                    name=data.local_name,
+                    service_data=data.service_data,
+                    manufacturer_data=data.manufacturer_data,
+                )
             )
-        )
-        self._forget(data.platform_data[0])
+            self._forget(data.platform_data[0])
         if rssi_dbm is not None and (self._canary is None or self._canary == device.address):
             if self._heard_s is None:
                 self._nudge()
