@@ -1,7 +1,7 @@
 """The demonstration: a tag is pressed, and the real gateway tells a simulated ops desk, all on this machine.
 
-The radio, the receiver and the microphone are simulated at their far ends; BlueZ's D-Bus, the serial port,
-alsa-lib, the broker and the daemon are what runs in a vehicle.
+bluetoothd with its radio and tag, the receiver and the microphone are simulated, on the real D-Bus, serial port
+and alsa-lib; the broker and the daemon are what runs in a vehicle.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ class Demo:
 
     async def _tell(self, watching: _Watching, before_close: Callable[[], None]) -> None:
         story, say = self.story, watching.say
-        say("starting the gateway: its radio, receiver and microphone are simulated, the rest is real")
+        say(
+            "starting the real gateway; bluetoothd and the tag, the receiver and the microphone are simulated"
+        )
         await self._world.start()
         await self._until(watching, lambda: story.online and story.ready)
         say("the gateway is up: a nurse presses her tag, once")
@@ -208,7 +210,7 @@ def main(*, headless: bool, picture: Path | None) -> int:
 
         def draw() -> None:
             if picture is not None and isinstance(view, LiveView):
-                _draw(view, picture)
+                _draw(view, picture, hidden=f"{audio_file.parent}/")
 
         try:
             asyncio.run(demo.run(draw))
@@ -235,12 +237,13 @@ def _view(*, headless: bool, drawn: bool) -> View:
     return PlainView(out)
 
 
-def _draw(view: LiveView, picture: Path) -> None:
+def _draw(view: LiveView, picture: Path, *, hidden: str) -> None:
+    """Draw what a person sees now, without the `hidden` folder of this machine."""
     from rich.console import Console  # noqa: PLC0415 - optional
 
     console = Console(record=True, width=118, file=io.StringIO())
     console.print(view.draw())
-    picture.write_text(console.export_svg(title="scripts/demo", code_format=_SVG))
+    picture.write_text(console.export_svg(title="scripts/demo", code_format=_SVG).replace(hidden, ""))
 
 
 def _farewell(result: dict[str, Any]) -> str:
