@@ -1,7 +1,7 @@
 """The demonstration: a tag is pressed, and the real gateway tells a simulated ops desk, all on this machine.
 
-bluetoothd with its radio and tag, the receiver and the microphone are simulated, on the real D-Bus, serial port
-and alsa-lib; the broker and the daemon are what runs in a vehicle.
+bluetoothd with its radio and tag, the receiver and the microphone are simulated, on the real D-Bus, serial
+port and alsa-lib; the broker and the daemon are what runs in a vehicle.
 """
 
 from __future__ import annotations
