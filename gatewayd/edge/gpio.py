@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
@@ -194,7 +195,7 @@ def _reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
-class _Pin:
+class _Pin(ABC):
     """One configured pin: its device, or the reason it has none."""
 
     def __init__(self, number: int | None, what: str) -> None:
@@ -206,9 +207,9 @@ class _Pin:
     def __str__(self) -> str:
         return f"{self.what} on GPIO{self.number}"
 
+    @abstractmethod
     def open(self, factory: Factory) -> _Device:
         """Open the device; called in a thread."""
-        raise NotImplementedError
 
     def take(self, device: _Device | None, error: str | None) -> None:
         """Begin to use a device, or remember why there is none; called on the loop."""
