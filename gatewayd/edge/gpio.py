@@ -215,6 +215,7 @@ class _Pin(ABC):
         """Begin to use a device, or remember why there is none; called on the loop."""
         self.device, self.error = device, error
 
+    @abstractmethod
     def poll(self) -> None:
         """Look whether anything changed unnoticed."""
 
@@ -317,6 +318,9 @@ class _Output(_Pin):
         self._repeated = _DARK
         self._once: _Pattern | None = None
         self._changed = asyncio.Event()
+
+    def poll(self) -> None:
+        """Do nothing: an output changes only as it is told."""
 
     def open(self, factory: Factory) -> _Device:
         return gpiozero.DigitalOutputDevice(self.number, initial_value=False, pin_factory=factory)
