@@ -365,8 +365,14 @@ class Gateway:
         if where is None or where.alarm is None or where.kind is not topic.Kind.ALARM_EVENT:
             return
         if "cause" in message.body and kind is not alarms.HopKind.PUBLISHED:
-            self._accepted("disk" if kind is alarms.HopKind.STORED else "broker")
+            self._accept(where.alarm, "disk" if kind is alarms.HopKind.STORED else "broker")
         self._step(alarms.Hop(alarm=where.alarm, message=message.id, kind=kind, at=at))
+
+    def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
+        """Tell the room, and the journal, that an alarm is safe from now on."""
+        self._accepted(by)
+        extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
+        logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
 
 
 def _read(

@@ -1,10 +1,17 @@
-"""The daemon as a process: its log, its configuration or the last good one, its exit status."""
+"""The daemon as a process: its log, its configuration or the last good one, its exit status.
+
+For tests of the systemd watchdog only: with `GATEWAYD_TEST_HOOKS=1` in its environment SIGUSR2 hangs the
+event loop for good (`systemctl kill --kill-whom=main --signal=SIGUSR2 gatewayd`). Without it there is no such
+hook, and SIGUSR2 does what it does to any program.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +25,8 @@ from gatewayd.edge.systemd import log_handler
 logger = logging.getLogger(__name__)
 
 BAD_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits(3)
+TEST_HOOKS: Final = "GATEWAYD_TEST_HOOKS"
+HANG_S: Final = 86_400.0  # longer than any watchdog waits
 
 
 def main(*, config: Path | None, state: Path | None, credentials: Path | None) -> int:
@@ -36,7 +45,14 @@ def main(*, config: Path | None, state: Path | None, credentials: Path | None) -
 
 
 async def _run(started: Started, config: Path | None, state: Path, credentials: Path | None) -> None:
+    if os.environ.get(TEST_HOOKS) == "1":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _hang)
     await App(started, config_path=config, state=state, credentials=credentials).run()
+
+
+def _hang() -> None:
+    logger.error("test hook: the event loop hangs from now on")
+    time.sleep(HANG_S)
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:

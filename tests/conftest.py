@@ -4,11 +4,28 @@ from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
+
+# How long an example takes says nothing on a busy machine; a test as a whole has its limit.
+settings.register_profile("gatewayd", deadline=None)
+settings.load_profile("gatewayd")
+
+SYSTEM: Final = Path(__file__).parent / "system"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--system", action="store_true", help="the booted machine, and nothing else")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The booted machine takes minutes and what it needs is not everywhere: only when asked for."""
+    return True if collection_path == SYSTEM and not config.getoption("--system") else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from gatewayd.config.load import assemble
 from gatewayd.config.model import Config
 from gatewayd.core import command, topic
 from gatewayd.core.alarm import HopKind
+from gatewayd.core.journal import MessageId
 from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
@@ -182,8 +184,11 @@ async def test_a_damaged_record_costs_no_press(kind: str, text: str) -> None:
     assert len(room.disk.events("raised")) == 1
 
 
-async def test_the_room_is_told_what_has_the_alarm_first_the_disk_or_the_broker(room: Room) -> None:
-    """For what called for help and for nothing else."""
+async def test_the_room_is_told_what_has_the_alarm_first_the_disk_or_the_broker(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the journal is; for what called for help and for nothing else."""
+    caplog.set_level(logging.INFO)
     room.press()
     room.hop(HopKind.PUBLISHED)
     room.hop(HopKind.CONFIRMED)
@@ -193,6 +198,9 @@ async def test_the_room_is_told_what_has_the_alarm_first_the_disk_or_the_broker(
     room.command("alarm/received", alarm=raised["alarm"])
     room.hop(HopKind.STORED)
     assert room.accepted == ["broker", "disk"]
+    written = [vars(record) for record in caplog.records]
+    told = [each["ALARM_ID"] for each in written if each.get("MESSAGE_ID") == MessageId.ALARM_ACCEPTED]
+    assert told == [raised["alarm"], raised["alarm"]]
 
 
 async def test_how_far_an_alarm_has_come_is_in_its_state(room: Room) -> None:

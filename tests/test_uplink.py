@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +493,29 @@ async def test_tls_dates_are_judged_once_the_time_is_known(tmp_path: Path, path:
             message = daemon.send()
             await until(lambda: daemon.reports.state is State.OK)
             await until(lambda: daemon.confirmed(message), 5)
+    finally:
+        broker.kill()
+
+
+async def test_an_alarm_leaves_by_a_broker_whose_dates_seem_wrong_until_the_time_is_known(
+    tmp_path: Path, path: Path
+) -> None:
+    """Three years back every certificate is not yet valid: the alarm goes all the same. One whose dates are
+    wrong in truth is found out when the time is known, and the session does not go on.
+    """
+    made = make_certificates(tmp_path / "pki", begins=datetime.now(UTC) + timedelta(days=3))
+    broker = Broker(tmp_path / "broker", certificates=made)
+    broker.start()
+    wall = Wall(ClockSource.NONE)
+    try:
+        async with running(path, settings(broker.port, tls=True, ca_file=made.ca), wall=wall) as daemon:
+            message = daemon.send()
+            await until(lambda: daemon.confirmed(message))
+            assert daemon.reports.state is State.DEGRADED
+            wall.source = ClockSource.NTP
+            await until(lambda: daemon.reports.state is State.FAILED, 5)
+            await until(lambda: "not yet valid" in daemon.reports.said[-1][1], 5)
+            assert not daemon.uplink.connected
     finally:
         broker.kill()
 

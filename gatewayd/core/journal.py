@@ -15,6 +15,7 @@ class MessageId(StrEnum):
     """What happened; the value is the journal's MESSAGE_ID."""
 
     ALARM_RAISED = "5765d6cdd4b94e938b46e75ebf18e03a"
+    ALARM_ACCEPTED = "eeac4d35e03c408fb4224f1314222b28"
     ALARM_CHANGED = "9a2fd5d92eb44bfb8a205afcd087a8a2"
     ALARM_CLOSED = "7cff8306265f4732acab105a396deaa5"
     COMPONENT_CHANGED = "c941e9ffac92498c896033318cad874b"

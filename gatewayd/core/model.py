@@ -25,6 +25,11 @@ class ClockSource(StrEnum):
     RTC = "rtc"
     NONE = "none"
 
+    @property
+    def vouched(self) -> bool:
+        """Whether somebody beyond this machine tells the time now."""
+        return self in {ClockSource.NTP, ClockSource.GNSS}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instant:

@@ -160,9 +160,14 @@ def _identity(message: Message, gateway: str) -> dict[str, Plain]:
 
 
 def _best(instant: Instant, clock: ClockState) -> tuple[float, ClockSource, int]:
-    """Return the best wall time known now of an instant, and how good it is."""
+    """Return the best wall time known now of an instant, and how good it is.
+
+    While nothing is known the clock as it stands now counts: somebody may have set it by hand since.
+    """
     known = (_RANK[clock.source], clock.uncertainty_ms)
-    if instant.boot == clock.boot and known < (_RANK[instant.source], instant.uncertainty_ms):
+    better = known < (_RANK[instant.source], instant.uncertainty_ms)
+    set_by_hand = clock.source is instant.source is ClockSource.NONE
+    if instant.boot == clock.boot and (better or set_by_hand):
         return instant.mono_s + clock.offset_s, clock.source, clock.uncertainty_ms
     return instant.wall_s, instant.source, instant.uncertainty_ms
 

@@ -167,8 +167,9 @@ class Pace:
     alsaaudio 0.10 does not report an overrun on read, and no version tells how much was lost.
     """
 
-    def __init__(self, *, rate_hz: int, start_s: float) -> None:
-        """`start_s`: when the first sample was taken."""
+    def __init__(self, *, rate_hz: int, start_s: float, late_s: float = 0.0) -> None:
+        """`start_s`: when the first sample was taken; it may have been up to `late_s` earlier."""
+        self._late_s = late_s
         self._rate_hz = rate_hz
         self._start_s = start_s
         self._frames = 0
@@ -181,7 +182,12 @@ class Pace:
         self._frames += frames
         deficit_s = after_s - self._start_s - self._frames / self._rate_hz - self._drift_s
         if deficit_s < -_OFF_S:
-            return Verdict.AHEAD
+            if -deficit_s > _OFF_S + self._late_s:
+                return Verdict.AHEAD
+            # A busy machine read for the first time when more was waiting, and that came at once.
+            self._late_s += deficit_s
+            self._drift_s += deficit_s
+            deficit_s = 0.0
         if deficit_s <= _OFF_S:
             self._drift_s += deficit_s * _DRIFT_WEIGHT
             self._paced.clear()

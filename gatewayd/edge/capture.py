@@ -65,11 +65,11 @@ def absent_card(device: str, cards: str) -> str:
 class _Stream:
     """What one opening of the device captured: its sound in packets, each at its time."""
 
-    def __init__(self, encoder: Any, *, rate_hz: int, start_s: float) -> None:
+    def __init__(self, encoder: Any, *, rate_hz: int, start_s: float, late_s: float) -> None:
         self._encoder = encoder  # opuslib is untyped
         self._samples = rate_hz * PACKET_MS // 1000  # in a packet
         self._start_s = start_s
-        self._pace = Pace(rate_hz=rate_hz, start_s=start_s)
+        self._pace = Pace(rate_hz=rate_hz, start_s=start_s, late_s=late_s)
         self._sound = b""  # less than a packet
         self._held: list[bytes] = []
         self._placed = 0
@@ -189,7 +189,10 @@ class Capture:
             after_s = time.monotonic()
             if stream is None:
                 start_s = after_s - max(0, frames) / self._rate_hz
-                stream = _Stream(self._encoder, rate_hz=self._rate_hz, start_s=start_s)
+                # The device began with the call, if not later.
+                stream = _Stream(
+                    self._encoder, rate_hz=self._rate_hz, start_s=start_s, late_s=max(0.0, start_s - before_s)
+                )
                 self._say(Opened(at_s=start_s, pre_skip=pre_skip))
             for packet in stream.take(frames, sound, before_s=before_s, after_s=after_s):
                 self._say(packet)

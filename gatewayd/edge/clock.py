@@ -1,8 +1,11 @@
 """The time: monotonic from the kernel, wall time with an honest source. Reads clocks, never sets one.
 
 The best source that is there now wins: the kernel's clock while something (chrony, timesyncd) keeps it in
-step, else the offset learnt from GNSS fixes, else the kernel's clock where a real-time clock set it, else
-the kernel's clock as it stands, which is `none`.
+step, else the offset learnt from GNSS fixes, else the kernel's clock where a real-time clock set it that was
+right lately, else the kernel's clock as it stands, which is `none`.
+
+A real-time clock that was set wrong tells a wrong time with confidence. So it counts only where NTP or GNSS
+has shown it to be right; that is remembered over a restart by `timekeeper`.
 """
 
 from __future__ import annotations
@@ -41,7 +44,10 @@ GNSS_FIXES: Final = 9
 GNSS_FIXES_NEEDED: Final = 3
 # Without fixes the offset drifts with the Pi's crystal, 100 ppm at worst: 0.1 ms each second.
 DRIFT_MS_PER_S: Final = 0.1
-# A cheap real-time clock drifts 20 ppm: two minutes in ten weeks of standing.
+# A real-time clock is right when it is less than a minute off, and counts for five weeks from then on.
+RTC_RIGHT_S: Final = 60.0
+RTC_COUNTS_S: Final = 35 * 86_400.0
+# That minute, and the 20 ppm that a cheap one drifts in five weeks, which is another.
 RTC_UNCERTAINTY_MS: Final = 120_000
 # Wall time and real-time clock agree to the second if one was set from the other; a reading takes another.
 RTC_AGREES_S: Final = 3.0
@@ -107,6 +113,7 @@ class Clock:
         self._gnss: deque[float] = deque(maxlen=GNSS_FIXES)  # offsets
         self._gnss_s = 0.0  # when the last one was learnt
         self._looked_s = -math.inf
+        self._rtc_right_s = -math.inf  # wall time at which the real-time clock was right
         self._sync_error: str | None = None
         self._state = self._look(mono(), wall())
 
@@ -136,6 +143,19 @@ class Clock:
         self._gnss_s = fix.received.mono_s
         self._looked_s = -math.inf
 
+    def rtc_is_right(self) -> bool | None:
+        """Return whether the real-time clock tells the time; None: there is none, or nobody else tells it."""
+        state = self.state()
+        rtc_s = self._rtc_s()
+        if rtc_s is None or not state.source.vouched:
+            return None
+        return abs(rtc_s - self._mono() - state.offset_s) <= RTC_RIGHT_S
+
+    def trust_rtc(self, right_s: float) -> None:
+        """Take that the real-time clock was right at `right_s`, wall time."""
+        self._rtc_right_s = right_s
+        self._looked_s = -math.inf
+
     def health(self) -> tuple[State, str]:
         """Return how the clock is, and one line about it: for the `clock` component."""
         state = self.state()
@@ -149,7 +169,8 @@ class Clock:
                 return State.DEGRADED, f"time from the real-time clock, {about}, until NTP or GNSS is there"
             case ClockSource.NONE:
                 reason = f" ({self._sync_error})" if self._sync_error else ""
-                return State.FAILED, f"time not known: no NTP, no GNSS, no real-time clock{reason}"
+                known = "no NTP, no GNSS, no real-time clock that was right lately"
+                return State.FAILED, f"time not known: {known}{reason}"
 
     def _current(self, mono_s: float) -> ClockState:
         wall_s = self._wall()
@@ -170,7 +191,7 @@ class Clock:
             drift_ms = DRIFT_MS_PER_S * max(0.0, mono_s - self._gnss_s)
             uncertainty_ms = GNSS_UNCERTAINTY_MS + math.ceil(drift_ms)
             return self._made(statistics.median(list(self._gnss)), ClockSource.GNSS, uncertainty_ms)
-        if wall_s >= EARLIEST_S and self._rtc_agrees(wall_s):
+        if wall_s >= EARLIEST_S and self._rtc_counts(wall_s):
             return self._made(offset_s, ClockSource.RTC, RTC_UNCERTAINTY_MS)
         return self._made(offset_s, ClockSource.NONE, NONE_UNCERTAINTY_MS)
 
@@ -188,10 +209,16 @@ class Clock:
         self._sync_error = None
         return sync
 
-    def _rtc_agrees(self, wall_s: float) -> bool:
-        """Whether a real-time clock was set and tells the same: one without a battery does not."""
-        try:
-            rtc_s = float((self._rtc / "since_epoch").read_text("ascii"))
-        except (OSError, ValueError):
+    def _rtc_counts(self, wall_s: float) -> bool:
+        """Whether there is a real-time clock that was right lately and tells the same."""
+        if not 0 <= wall_s - self._rtc_right_s <= RTC_COUNTS_S:
             return False
-        return rtc_s >= EARLIEST_S and abs(rtc_s - wall_s) <= RTC_AGREES_S
+        rtc_s = self._rtc_s()
+        return rtc_s is not None and abs(rtc_s - wall_s) <= RTC_AGREES_S
+
+    def _rtc_s(self) -> float | None:
+        """What the real-time clock tells; None: there is none, or it cannot be read."""
+        try:
+            return float((self._rtc / "since_epoch").read_text("ascii"))
+        except (OSError, ValueError):
+            return None

@@ -18,9 +18,8 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
-
-import gpiozero
 
 from gatewayd.config import model as config
 from gatewayd.core.health import Alive, Report
@@ -57,6 +56,14 @@ _ACCEPTED: Final[dict[str, _Pattern]] = {
     "disk": ((False, 0.3), (True, 0.6), (False, 0.3)),
     "broker": ((False, 0.3), *(((True, 0.15), (False, 0.15)) * 3), (False, 0.3)),
 }
+
+
+def _library() -> ModuleType:
+    """Import gpiozero when the first pin is opened: most gateways have none, and a start is quicker."""
+    import gpiozero  # noqa: PLC0415
+
+    module: ModuleType = gpiozero
+    return module
 
 
 def default_factory() -> Factory:
@@ -181,9 +188,8 @@ def _open(pin: _Pin, factory: Callable[[], Factory]) -> tuple[_Device | None, st
     """Open the pin's device. Return it, or why it could not be had."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", gpiozero.PinWarning
-            )  # each library it tries; the error says enough
+            # One for each library that it tries; the error says enough.
+            warnings.simplefilter("ignore", _library().PinWarning)
             return pin.open(factory()), None
     except Exception as error:  # the pin libraries' own errors (lgpio.error) have no other base
         logger.debug("%s could not be opened", pin, exc_info=True)
@@ -263,7 +269,7 @@ class _Input(_Pin):
         self._settling = False
 
     def open(self, factory: Factory) -> _Device:
-        return gpiozero.DigitalInputDevice(self.number, pull_up=self._pull_up, pin_factory=factory)
+        return _library().DigitalInputDevice(self.number, pull_up=self._pull_up, pin_factory=factory)
 
     def take(self, device: _Device | None, error: str | None) -> None:
         super().take(device, error)
@@ -323,7 +329,7 @@ class _Output(_Pin):
         """Do nothing: an output changes only as it is told."""
 
     def open(self, factory: Factory) -> _Device:
-        return gpiozero.DigitalOutputDevice(self.number, initial_value=False, pin_factory=factory)
+        return _library().DigitalOutputDevice(self.number, initial_value=False, pin_factory=factory)
 
     def take(self, device: _Device | None, error: str | None) -> None:
         super().take(device, error)

@@ -100,6 +100,9 @@ def log_handler(
     stream = sys.stderr if stream is None else stream
     if is_journal(stream, environ):
         handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER="gatewayd")
+        handler.setFormatter(
+            logging.Formatter()
+        )  # the message alone: the journal has level and name in fields
         return handler
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Plain(_PLAIN))

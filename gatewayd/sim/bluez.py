@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from dbus_fast import BusType, Message, MessageType, NameFlag, Variant
+from dbus_fast import BusType, Message, MessageFlag, MessageType, NameFlag, Variant
 from dbus_fast.aio import MessageBus
 
 from gatewayd.sim.devices import Adapter, Monitor, Properties, new_device, news
@@ -47,12 +47,14 @@ class BlueZ:
         self.hangs: set[str] = set()  # members that take effect and never answer
         self.silent = False  # hears nothing, signals nothing, and says all is well
         self.calls: list[str] = []  # members that clients called, in order
+        self.unasked = 0  # answers to calls that wanted none: the system bus rejects each
         self._bus_address = bus_address
         self._bus: MessageBus | None = None
         self._outgoing: deque[Message] = deque()
         self._monitors = monitors
         self._chip_filter = chip_filter
         self._adapters = {"/org/bluez/hci0": Adapter(address=ADDRESS)}
+        self._told: set[int] = set()  # serials of calls that want no answer
         self._reads: dict[int, tuple[str, str]] = {}  # serial of a GetManagedObjects -> client and path
         self._methods: dict[tuple[str | None, str | None], Callable[[Message, Adapter], Message]] = {
             (ADAPTER, "SetDiscoveryFilter"): self._set_discovery_filter,
@@ -177,7 +179,7 @@ class BlueZ:
         for (client, root), monitor in adapter.monitors.items():
             if device not in monitor.told and monitor.matches(frame):
                 monitor.told.add(device)
-                self._call(client, root, MONITOR, "DeviceFound", device)
+                self._tell(client, root, MONITOR, "DeviceFound", device)
 
     # --- what clients ask -------------------------------------------------------------------------------
 
@@ -189,6 +191,8 @@ class BlueZ:
             if message.reply_serial in self._reads:
                 client, root = self._reads.pop(message.reply_serial)
                 self._read_monitor(client, root, message.body[0].get(root, {}))
+            elif message.reply_serial in self._told:
+                self.unasked += 1
             return None
         if message.message_type is not MessageType.METHOD_CALL or message.interface == f"{_BUS}.Peer":
             return None
@@ -302,9 +306,9 @@ class BlueZ:
                 monitor.patterns = [
                     (place, kind, content) for place, kind, content in properties["Patterns"].value
                 ]
-                self._call(client, root, MONITOR, "Activate")
+                self._tell(client, root, MONITOR, "Activate")
             else:
-                self._call(client, root, MONITOR, "Release")
+                self._tell(client, root, MONITOR, "Release")
 
     # --- the bus ----------------------------------------------------------------------------------------
 
@@ -330,12 +334,19 @@ class BlueZ:
     def _signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
         self._send(Message.new_signal(path, interface, member, signature, body))
 
-    def _call(self, client: str, path: str, interface: str, member: str, *devices: str) -> int:
-        """Call a client's method, with object paths as arguments; returns the call's serial."""
-        signature = "o" * len(devices)
-        message = Message(client, path, interface, member, signature=signature, body=list(devices))
+    def _call(self, client: str, path: str, interface: str, member: str) -> int:
+        """Call a client's method; returns the call's serial."""
+        message = Message(client, path, interface, member)
         self._send(message)
         return message.serial
+
+    def _tell(self, client: str, path: str, interface: str, member: str, *devices: str) -> None:
+        """Call a client's method, with object paths as arguments, as bluetoothd does: it wants no answer."""
+        flags = MessageFlag.NO_REPLY_EXPECTED
+        body = list(devices)
+        message = Message(client, path, interface, member, flags=flags, signature="o" * len(body), body=body)
+        self._send(message)
+        self._told.add(message.serial)
 
     def _send(self, message: Message) -> None:
         if self._bus is not None:

@@ -150,8 +150,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_certificates(directory: Path, *, begins: datetime | None = None) -> Certificates:
-    """Make a CA, a server certificate for localhost and a client certificate, valid for a day.
+def make_certificates(
+    directory: Path, *, begins: datetime | None = None, hosts: tuple[str, ...] = ("localhost",)
+) -> Certificates:
+    """Make a CA, a server certificate for `hosts` and loopback and a client certificate, valid for a day.
 
     `begins`: from when on; None: an hour ago.
     """
@@ -173,12 +175,12 @@ def make_certificates(directory: Path, *, begins: datetime | None = None) -> Cer
     ):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOOPBACK))]
+        names = [*map(x509.DNSName, hosts), x509.IPAddress(ipaddress.ip_address(LOOPBACK))]
         certificate = (
             _builder(subject, ca_name, key.public_key(), begins)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(

@@ -25,6 +25,7 @@ _METRES_PER_DEGREE: Final = 111_320.0  # of latitude
 _MPS_PER_KNOT: Final = 1852 / 3600
 _BITS_PER_BYTE: Final = 10  # start, eight data bits, stop
 _PIECE_BYTES: Final = 32  # what a UART's buffer hands on at a time
+_TOLD_BYTES: Final = 1 << 16  # what a terminal keeps, at most
 _GARBLE: Final = bytes((value * 37 + 0xC3) & 0xFF | 0x80 for value in range(256))  # nothing of it is ASCII
 
 # A drive through the Dutch town of Delft, for demonstrations.
@@ -90,6 +91,7 @@ class GpsReceiver:
         try:
             while True:
                 driven_s = time.monotonic() - began_s
+                self._hear()
                 if not self.silent:
                     await self.send(self.sentences(driven_s))
                     self.sent += 1
@@ -97,6 +99,15 @@ class GpsReceiver:
                 await asyncio.sleep(max(0.0, 1 / self._rate_hz - spent_s))
         finally:
             self.unplug()
+
+    def _hear(self) -> None:
+        """Take what it is told, and heed none of it: unread, it would fill the terminal and hold the writer.
+
+        A tty echoes what it hears until whoever opens it has told it not to.
+        """
+        if self._ends is not None:
+            with suppress(BlockingIOError):
+                os.read(self._ends[0], _TOLD_BYTES)
 
     def sentences(self, driven_s: float) -> bytes:
         """Give the sentences of the epoch that is now, `driven_s` seconds after the start."""

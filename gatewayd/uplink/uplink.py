@@ -22,7 +22,7 @@ from gatewayd.core.alarm import HopKind
 from gatewayd.core.drain import BRIEF_S, PAGE, Backlog, age_s
 from gatewayd.core.health import Alive, OutboxFacts, Report
 from gatewayd.core.link import backoff_s
-from gatewayd.core.model import ClockSource, ClockState, Draft, Instant, Keep, Message, MessageClass, State
+from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass, State
 from gatewayd.edge.mqtt import FAILURE, Incoming, LinkError
 from gatewayd.edge.outbox import Batch, Evicted, Outbox
 from gatewayd.uplink.race import first_link
@@ -448,7 +448,7 @@ class Uplink:
     def _tick(self, now: Instant) -> None:
         link = self._link
         if link is not None:
-            if not link.judged and self._clock().source is not ClockSource.NONE:
+            if not link.judged and self._clock().source.vouched:
                 link.give_up("the time is known now: certificate dates are judged anew")
             elif self._backlog.suspect(now) and now.mono_s - link.began_s > REDIAL_S:
                 link.give_up("an alarm waits for its PUBACK: the link is suspect")
@@ -462,10 +462,8 @@ class Uplink:
 
     def _say_connected(self, link: Link, now: Instant) -> None:
         if not link.judged:
-            self._say(
-                State.DEGRADED,
-                f"connected to {link.name}; the time is not known, certificate dates are not judged",
-            )
+            why = "certificate dates are not judged: neither NTP nor GNSS tells the time"
+            self._say(State.DEGRADED, f"connected to {link.name}; {why}")
         elif self._backlog.refuses or now.mono_s - self._refused_s < REFUSAL_SHOWN_S:
             self._say(State.DEGRADED, self._refusal)
         else:

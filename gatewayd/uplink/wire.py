@@ -17,14 +17,22 @@ from typing import Final, Protocol
 from gatewayd.config.model import Broker, Gateway, Mqtt
 from gatewayd.core import status, topic
 from gatewayd.core.model import (
-    ClockSource,
     ClockState,
     Draft,
     Instant,
     Message,
 )
 from gatewayd.core.payload import render, render_will
-from gatewayd.edge.mqtt import Incoming, LinkError, Session, Will, dial, login, tls_context
+from gatewayd.edge.mqtt import (
+    Incoming,
+    LinkError,
+    Session,
+    Will,
+    dial,
+    how_dates_are_judged,
+    login,
+    tls_context,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -206,20 +214,28 @@ class Wire:
         """Begin a session with a broker. LinkError when it cannot be had.
 
         `addresses`: where brokers were last reached, by `Link.name`.
-        While the time is not known the certificates' dates are not judged, but only with our own CA.
+        While nobody vouches for the time the certificates' dates are not judged, but only with our own CA.
         """
-        judged = self.clock().source is not ClockSource.NONE or self.mqtt.ca_file is None
-        context = tls_context(self.mqtt, self._credentials, judge_dates=judged) if self.mqtt.tls else None
+        dates = how_dates_are_judged(self.mqtt, self.clock())
+        context = None
+        if self.mqtt.tls:
+            context = tls_context(self.mqtt, self._credentials, judge_dates=dates.by_system)
         link = Link(
             wire=self,
             owner=owner,
             broker=broker,
             number=secrets.randbits(32),
-            judged=judged or context is None,
+            judged=dates.judged or context is None,
             ended=asyncio.get_running_loop().create_future(),
         )
         user_timeout_s = USER_TIMEOUT * self.mqtt.keep_alive_s
-        dialling = dial(broker, context, user_timeout_s=user_timeout_s, last_good=addresses.get(link.name))
+        dialling = dial(
+            broker,
+            context,
+            user_timeout_s=user_timeout_s,
+            last_good=addresses.get(link.name),
+            offset_s=dates.offset_s,
+        )
         try:
             async with asyncio.timeout(DIAL_S):
                 line = await dialling

@@ -159,6 +159,13 @@ def test_a_time_told_before_the_clock_was_known_is_told_rightly(
     assert found["clock"] == {"source": "ntp", "uncertainty_ms": 5}
 
 
+def test_a_clock_set_by_hand_counts_though_nobody_vouches_for_it() -> None:
+    """Three years wrong at boot, then set with `date`: what waits is told with the time set, source none."""
+    years_ago = replace(THEN, wall_s=NOON_S - 3 * 365 * 86_400, source=ClockSource.NONE)
+    found = read(message(at=years_ago), clock=replace(CLOCK, source=ClockSource.NONE))
+    assert (found["at"], found["clock"]["source"]) == ("2026-03-01T12:00:00.000Z", "none")
+
+
 @pytest.mark.parametrize(
     "clock",
     [
@@ -286,3 +293,8 @@ def test_a_time_comes_back_from_its_text() -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         payload.wall(text)
+
+
+def test_only_ntp_and_gnss_vouch_for_the_time() -> None:
+    """A real-time clock tells what somebody once set."""
+    assert {source for source in ClockSource if source.vouched} == {ClockSource.NTP, ClockSource.GNSS}

@@ -113,6 +113,18 @@ async def test_every_copy_is_heard_and_a_monitor_stands_beside_the_scan(system_b
         await until(lambda: ear.state is State.OK)
 
 
+async def test_what_wants_no_answer_gets_none(bluez: BlueZ) -> None:
+    """bluetoothd's news for the monitor go unanswered: the system bus would reject and log every answer."""
+    async with listening() as ear:
+        await until(lambda: bluez.monitored and bluez.discovering)
+        bluez.advertise(Frame(address="C4:11:22:33:44:55"))
+        await until(lambda: len(ear.heard) > 0)
+        bluez.advertise(Frame(address="C4:11:22:33:44:56"))
+        await until(lambda: len(ear.heard) > 1)
+    assert "RegisterMonitor" in bluez.calls
+    assert bluez.unasked == 0
+
+
 async def test_without_monitors_it_scans_all_the_same_and_says_so(system_bus: PrivateBus) -> None:
     """A bluetoothd without Experimental = true degrades the radio, it does not silence it."""
     async with BlueZ(system_bus.address, monitors=False) as bluez, listening() as ear:
@@ -184,6 +196,16 @@ async def test_a_restarted_bluetoothd_is_noticed(bluez: BlueZ) -> None:
         await until(lambda: ear.state is State.FAILED, 2.0)
         await press(bluez, ear, tag)
         assert bluez.monitored
+
+
+async def test_the_end_of_bluetoothd_is_said_before_the_next_one_answers(bluez: BlueZ) -> None:
+    """Whoever asks a bluetoothd that is only starting waits for seconds; what is known is said first."""
+    async with listening(timing=Timing()) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.hangs.add("GetAll")
+        await bluez.restart()
+        await until(lambda: ear.state is State.FAILED, 2.0)
+        assert ear.detail == "bluetoothd stopped or was restarted"
 
 
 async def test_an_adapter_that_is_pulled_and_comes_back_under_another_number_is_followed(

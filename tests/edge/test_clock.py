@@ -3,10 +3,12 @@
 import logging
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from gatewayd.core import payload
 from gatewayd.core.model import ClockSource, Fix, FixMode, Instant, State
 from gatewayd.edge import clock
 from gatewayd.edge.clock import Clock, KernelSync, adjtimex, boot_id
@@ -71,13 +73,29 @@ def test_a_machine_that_knows_nothing_says_so(no_rtc: Path) -> None:
     kernel = Kernel(offset_s=TRUE_S)
     time = kernel.clock(no_rtc)
     assert time.state().source is ClockSource.NONE
-    assert time.health() == (State.FAILED, "time not known: no NTP, no GNSS, no real-time clock")
+    assert time.health() == (
+        State.FAILED,
+        "time not known: no NTP, no GNSS, no real-time clock that was right lately",
+    )
 
 
 def test_a_synchronised_clock_in_the_past_is_not_believed(no_rtc: Path) -> None:
     """A kernel that claims to be in step in 1970 is not."""
     kernel = Kernel(offset_s=0.0, sync=KernelSync(synchronised=True, max_error_us=1))
     assert kernel.clock(no_rtc).state().source is ClockSource.NONE
+
+
+def test_a_machine_that_wakes_three_years_back_knows_nothing_until_it_is_set(tmp_path: Path) -> None:
+    """Though its real-time clock says the same: none. Once it is set, what was heard is told rightly."""
+    past = TRUE_S - 3 * 365 * 86_400
+    kernel = Kernel(offset_s=past)
+    time = kernel.clock(rtc_says(tmp_path, f"{past + 100:.0f}\n"))
+    heard = time.now()
+    assert (heard.source, heard.wall_s) == (ClockSource.NONE, past + 100)
+    kernel.offset_s, kernel.sync = TRUE_S, KernelSync(synchronised=True, max_error_us=900)
+    kernel.mono_s += 60
+    told = datetime.fromisoformat(payload.at(heard, time.state())).timestamp()
+    assert told == pytest.approx(TRUE_S + 100, abs=0.001)
 
 
 def test_the_offset_is_learnt_from_fixes(no_rtc: Path) -> None:
@@ -165,10 +183,11 @@ def test_the_kernel_is_asked_once_a_second(no_rtc: Path) -> None:
     assert len(kernel.looked) <= 3
 
 
-def test_a_real_time_clock_that_agrees_is_rtc(tmp_path: Path) -> None:
+def test_a_real_time_clock_that_was_right_lately_is_rtc(tmp_path: Path) -> None:
     """A clock with a battery set the wall clock at boot: degraded, to two minutes."""
     kernel = Kernel(offset_s=TRUE_S)
     time = kernel.clock(rtc_says(tmp_path, f"{TRUE_S + 99:.0f}\n"))
+    time.trust_rtc(TRUE_S - 30 * 86_400)
     assert time.state().source is ClockSource.RTC
     state, detail = time.health()
     assert (state, detail) == (
@@ -181,7 +200,42 @@ def test_a_real_time_clock_that_agrees_is_rtc(tmp_path: Path) -> None:
 def test_a_real_time_clock_without_battery_is_none(tmp_path: Path, text: str) -> None:
     """One that starts in 1970, disagrees with the wall clock or is unreadable proves nothing."""
     kernel = Kernel(offset_s=TRUE_S)
-    assert kernel.clock(rtc_says(tmp_path, text)).state().source is ClockSource.NONE
+    time = kernel.clock(rtc_says(tmp_path, text))
+    time.trust_rtc(TRUE_S)
+    assert time.state().source is ClockSource.NONE
+    assert not time.rtc_is_right()
+
+
+@pytest.mark.parametrize(
+    "right_s",
+    [
+        pytest.param(None, id="never"),
+        pytest.param(TRUE_S - 3 * 365 * 86_400, id="three years ago"),
+        pytest.param(TRUE_S + 86_400, id="tomorrow"),
+    ],
+)
+def test_a_real_time_clock_that_nobody_has_shown_to_be_right_is_none(
+    tmp_path: Path, right_s: float | None
+) -> None:
+    """It agrees with the wall clock because that was set from it: both may be years wrong."""
+    kernel = Kernel(offset_s=TRUE_S)
+    time = kernel.clock(rtc_says(tmp_path, f"{TRUE_S + 100:.0f}\n"))
+    if right_s is not None:
+        time.trust_rtc(right_s)
+    assert time.state().source is ClockSource.NONE
+
+
+@pytest.mark.parametrize(
+    ("off_s", "right"), [(50, True), (-50, True), (70, False), (-3 * 365 * 86_400, False)]
+)
+def test_a_real_time_clock_is_judged_by_who_knows_the_time(tmp_path: Path, off_s: int, right: bool) -> None:
+    """Less than a minute off is right; while nobody knows the time nothing is said of it."""
+    kernel = Kernel(offset_s=TRUE_S)
+    time = kernel.clock(rtc_says(tmp_path, f"{TRUE_S + 100 + off_s:.0f}\n"))
+    assert time.rtc_is_right() is None
+    for second in range(3):
+        time.learn(fix(second, TRUE_S + second))
+    assert time.rtc_is_right() is right
 
 
 def test_a_forbidden_adjtimex_is_said_once_and_shown(no_rtc: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,17 +1,33 @@
 """One MQTT 5 session against a real mosquitto."""
 
 import asyncio
+import socket
 import ssl
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sending import Heard, begin, plain_line, settings, text, until
+from sending import Heard, begin, clock, plain_line, settings, text, until
 
 from gatewayd.config.model import Broker as Address
+from gatewayd.core.model import ClockSource
 from gatewayd.core.payload import Rendered
-from gatewayd.edge.mqtt import Line, LinkError, Login, Session, Will, dial, login, tls_context
+from gatewayd.edge.mqtt import (
+    Line,
+    LinkError,
+    Login,
+    Session,
+    Will,
+    dial,
+    how_dates_are_judged,
+    login,
+    tls_context,
+)
+from gatewayd.edge.mqtt.line import NO_CHECK_TIME
 from gatewayd.sim.broker import LOOPBACK, Broker, free_port, make_certificates
 
 
@@ -226,8 +242,11 @@ def test_a_login_without_a_password_and_one_that_is_missing(tmp_path: Path) -> N
         login(settings(1, username="gw1", password_credential="mqtt-password"), tmp_path)
 
 
-async def _tls_line(port: int, context: ssl.SSLContext, host: str = "localhost") -> Line:
-    return await dial(Address(host=host, port=port), context, user_timeout_s=10, last_good=LOOPBACK)
+async def _tls_line(
+    port: int, context: ssl.SSLContext, host: str = "localhost", offset_s: float | None = None
+) -> Line:
+    broker = Address(host=host, port=port)
+    return await dial(broker, context, user_timeout_s=10, last_good=LOOPBACK, offset_s=offset_s)
 
 
 async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
@@ -264,24 +283,110 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
         broker.kill()
 
 
-async def test_dates_are_not_judged_while_the_time_is_not_known(tmp_path: Path) -> None:
-    """Chain and name still are; and only a configured CA makes the exception."""
-    made = make_certificates(tmp_path / "pki", begins=datetime.now(UTC) + timedelta(days=3))
+@pytest.mark.parametrize(
+    ("begins", "wrong"),
+    [(timedelta(days=-3), "certificate has expired"), (timedelta(days=3), "certificate is not yet valid")],
+)
+async def test_dates_are_not_judged_while_the_time_is_not_known(
+    tmp_path: Path, begins: timedelta, wrong: str
+) -> None:
+    """Name and chain still are; and only a configured CA makes the exception."""
+    made = make_certificates(tmp_path / "pki", begins=datetime.now(UTC) + begins)
+    other = make_certificates(tmp_path / "other", begins=datetime.now(UTC) + begins)
     broker = Broker(tmp_path / "broker", certificates=made)
     broker.start()
     try:
         mqtt = settings(broker.port, tls=True, ca_file=made.ca)
-        with pytest.raises(LinkError, match="not yet valid"):
+        with pytest.raises(LinkError, match=wrong):
             await _tls_line(broker.port, tls_context(mqtt, None, judge_dates=True))
         context = tls_context(mqtt, None, judge_dates=False)
         (await begin(broker.port, Heard(), line=await _tls_line(broker.port, context))).close()
-        with pytest.raises(LinkError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(LinkError, match="Hostname mismatch"):
             await _tls_line(broker.port, context, host="broker.invalid")
-        system = tls_context(settings(broker.port, tls=True), None, judge_dates=False)
+        stranger = tls_context(replace(mqtt, ca_file=other.ca), None, judge_dates=False)
+        with pytest.raises(LinkError, match="CERTIFICATE_VERIFY_FAILED"):
+            await _tls_line(broker.port, stranger)
+        system = tls_context(replace(mqtt, ca_file=None), None, judge_dates=False)
+        assert not system.verify_flags & NO_CHECK_TIME
         with pytest.raises(LinkError, match="CERTIFICATE_VERIFY_FAILED"):
             await _tls_line(broker.port, system)
     finally:
         broker.kill()
+
+
+@pytest.mark.parametrize(
+    ("began", "wrong"),
+    [
+        (timedelta(hours=1), None),
+        (timedelta(days=3), "has expired"),
+        (timedelta(days=-3), "is not yet valid"),
+    ],
+)
+async def test_dates_are_judged_by_the_time_of_fixes(
+    tmp_path: Path, began: timedelta, wrong: str | None
+) -> None:
+    """The system's clock is three years back and nobody sets it: the receiver knows the time all the same."""
+    true_s = time.time() + 3 * 365 * 86_400
+    made = make_certificates(tmp_path / "pki", begins=datetime.fromtimestamp(true_s, UTC) - began)
+    broker = Broker(tmp_path / "broker", certificates=made)
+    broker.start()
+    try:
+        mqtt = settings(broker.port, tls=True, ca_file=made.ca)
+        known = replace(clock(), source=ClockSource.GNSS, offset_s=true_s - time.monotonic())
+        dates = how_dates_are_judged(mqtt, known)
+        assert dates.judged
+        context = tls_context(mqtt, None, judge_dates=dates.by_system)
+        dialling = _tls_line(broker.port, context, offset_s=dates.offset_s)
+        if wrong is None:
+            (await begin(broker.port, Heard(), line=await dialling)).close()
+        else:
+            with pytest.raises(LinkError, match=wrong):
+                await dialling
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize(
+    ("source", "own_ca", "judged"),
+    [
+        (ClockSource.NTP, True, True),
+        (ClockSource.GNSS, True, True),
+        (ClockSource.RTC, True, False),
+        (ClockSource.NONE, True, False),
+        (ClockSource.NONE, False, True),
+    ],
+)
+def test_dates_are_judged_where_somebody_vouches_for_the_time(
+    tmp_path: Path, source: ClockSource, own_ca: bool, judged: bool
+) -> None:
+    """A real-time clock may be wrong without knowing it; only a configured CA makes an exception."""
+    mqtt = settings(1, tls=True, ca_file=tmp_path / "ca.pem" if own_ca else None)
+    assert how_dates_are_judged(mqtt, replace(clock(), source=source)).judged is judged
+
+
+@pytest.mark.parametrize("aborted", [True, False])
+async def test_what_has_not_left_goes_with_a_session_that_is_given_up(aborted: bool) -> None:
+    """It must not delay the next one's; one that is closed still says goodbye."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        line = await plain_line(server.getsockname()[1])
+        peer, _ = server.accept()
+        peer.sendall(bytes.fromhex("2003000000"))  # CONNACK, and then it does not read
+        session = await begin(0, Heard(), line=line)
+        session.publish("t", text(bytes(8_000_000)), retain=False)
+        if aborted:
+            session.abort()
+            with peer, pytest.raises(ConnectionResetError):
+                read_all(peer)
+        else:
+            session.close()
+            with peer:
+                assert read_all(peer) > 0
+
+
+def read_all(peer: socket.socket) -> int:
+    """Read to the end; how much there was."""
+    peer.settimeout(5)
+    return sum(iter(lambda: len(peer.recv(1 << 20)), 0))
 
 
 def test_tls_files_that_cannot_be_read_are_a_link_error(tmp_path: Path) -> None:
@@ -300,10 +405,12 @@ async def test_a_silent_broker_ends_the_wait_for_connack(monkeypatch: pytest.Mon
     ended = asyncio.Event()
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1000):
-            continue
+        with suppress(ConnectionResetError):
+            while await reader.read(1000):
+                continue
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
         ended.set()
 
     server = await asyncio.start_server(swallow, LOOPBACK, 0)

@@ -114,6 +114,9 @@ def test_the_journal_gets_the_fields() -> None:
 
         handler = log_handler(stream, environ=environ, send=send)
         assert isinstance(handler, journal.JournalHandler)
+        assert handler.formatter is not None, (
+            "logging.basicConfig would put level and name before the message"
+        )
         logged(handler)
     [(message, extra)] = sent
     assert message == "alarm raised"

@@ -23,6 +23,7 @@ from gatewayd.sim.broker import LOOPBACK
 from gatewayd.sim.world import GATEWAY, PREFIX
 
 LIMIT_S: Final = 15.0  # for anything that is waited for; it takes a second or two
+SESSION_S: Final = 600  # longer than any test has no broker
 ACTOR: Final = {"id": "desk-1", "name": "Ada"}
 BASE: Final = topics.base(PREFIX, GATEWAY)
 REPLIES: Final = "desk/replies"
@@ -54,13 +55,15 @@ class Ops:
         self.heard: list[Heard] = []
         self.answers: list[Heard] = []  # to our own response topic
         self.faults: list[str] = []
+        self.limit_s = LIMIT_S  # for anything that is waited for without a limit of its own
         self._client = client
         self._news = asyncio.Event()
         self._later = 0
         self._known: dict[tuple[str, object], object] = {}  # identities
 
-    async def until(self, what: str, happened: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    async def until(self, what: str, happened: Callable[[], object], limit_s: float | None = None) -> None:
         """Wait for what arrives to make something true."""
+        limit_s = limit_s or self.limit_s
         try:
             async with asyncio.timeout(limit_s):
                 while not happened():
@@ -243,7 +246,10 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
     `prepare`: gives the client what the broker asks for.
     """
     loop = asyncio.get_running_loop()
-    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id=f"desk-{uuid.uuid4()}", protocol=MQTTProtocolVersion.MQTTv5
+    )
+    client.reconnect_delay_set(min_delay=1, max_delay=1)
     prepare(client)
     ops = Ops(client)
     subscribed = asyncio.Event()
@@ -265,7 +271,10 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
     client.on_connect = on_connect
     client.on_subscribe = on_subscribe
     client.on_message = on_message
-    client.connect(LOOPBACK, port)
+    # What is published while we are away, or before we are back after the broker was, is kept for us.
+    session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
+    session.SessionExpiryInterval = SESSION_S
+    client.connect(LOOPBACK, port, properties=session)
     client.loop_start()
     try:
         async with asyncio.timeout(LIMIT_S):

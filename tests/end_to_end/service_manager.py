@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from pathlib import Path
@@ -30,10 +31,20 @@ class ServiceManager:
 
     async def until(self, assignment: str, times: int = 1) -> None:
         """Wait until an assignment that matches was heard so many times."""
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(LIMIT_S):
             while sum(bool(re.match(assignment, said)) for said in self.said) < times:
-                self.said += (await loop.sock_recv(self._socket, 1 << 16)).decode().splitlines()
+                await self._hear()
+
+    async def hear(self, *, for_s: float) -> None:
+        """Hear whatever comes for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                while True:
+                    await self._hear()
+
+    async def _hear(self) -> None:
+        said = await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
+        self.said += said.decode().splitlines()
 
     def __enter__(self) -> ServiceManager:
         return self

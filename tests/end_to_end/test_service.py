@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 
 from end_to_end.conftest import until
-from end_to_end.ops import Ops
+from end_to_end.ops import LIMIT_S, Ops
 from end_to_end.service_manager import ServiceManager
 from gatewayd.core.topic import Kind
 from gatewayd.sim.world import KEY, World
@@ -39,6 +40,32 @@ async def test_the_service_manager_hears_how_the_daemon_is(world: World, ops: Op
         assert await world.stop() == 0
         await manager.until("STOPPING=1")
         assert manager.said[-1] == "STOPPING=1"
+
+
+async def test_a_hung_event_loop_feeds_the_watchdog_no_more(world: World, ops: Ops) -> None:
+    """With the test hook switched on SIGUSR2 hangs the loop: then systemd restarts the daemon."""
+    with ServiceManager(world.folder, watchdog_s=1) as manager:
+        world.more_environment |= manager.environment | {"GATEWAYD_TEST_HOOKS": "1"}
+        await world.start()
+        await ops.ready(fix=False)
+        assert world.daemon is not None
+        world.daemon.send_signal(signal.SIGUSR2)
+        await until("a loop that hangs", lambda: "test hook" in world.log.read_text())
+        await manager.hear(for_s=0.1)  # what it said before
+        before = manager.said.count("WATCHDOG=1")
+        assert before >= 1
+        await manager.hear(for_s=2.0)  # twice what systemd would wait
+        assert manager.said.count("WATCHDOG=1") == before
+        assert world.daemon.returncode is None
+        await world.kill()
+
+
+async def test_the_hook_that_hangs_the_loop_is_off_unless_asked_for(gateway: World) -> None:
+    """In production SIGUSR2 ends the process, as any other program; systemd starts it again."""
+    assert gateway.daemon is not None
+    gateway.daemon.send_signal(signal.SIGUSR2)
+    async with asyncio.timeout(LIMIT_S):
+        assert await gateway.daemon.wait() == -signal.SIGUSR2
 
 
 async def test_a_reload_takes_effect_and_leaves_the_rest_alone(world: World, ops: Ops) -> None:

@@ -1,5 +1,7 @@
 """The simulated GPS receiver: what it says is what a real one would."""
 
+import asyncio
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -60,3 +62,21 @@ async def test_unplugging_what_is_not_plugged_in_does_nothing(tmp_path: Path) ->
     assert simulated.plug() == simulated.plug()
     simulated.unplug()
     assert not device.is_symlink()
+
+
+async def test_what_it_is_told_does_not_fill_its_terminal(tmp_path: Path) -> None:
+    """Whoever writes to it, or lets the terminal echo, is never held up for good."""
+    receiver = GpsReceiver(tmp_path / "gps", baud=115_200, rate_hz=100)
+    running = asyncio.create_task(receiver.run())
+    terminal = os.open(receiver.plug(), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        told = 0
+        while told < 200_000:  # a terminal keeps some tens of kB
+            try:
+                told += os.write(terminal, bytes(1_000))
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+    finally:
+        os.close(terminal)
+        running.cancel()
+        await asyncio.wait([running])

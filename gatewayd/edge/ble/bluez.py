@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
@@ -147,8 +147,10 @@ class Bluetoothd:
         return tuple(sorted(found, key=lambda adapter: (len(adapter.name), adapter.name)))
 
     async def adapter(self, path: str) -> Adapter:
-        """One adapter as it is now."""
-        (properties,) = await self._call(_BLUEZ, path, _PROPERTIES, "GetAll", _ADAPTER)
+        """One adapter as it is now. Fails at once where bluetoothd died: D-Bus does not start it first."""
+        (properties,) = await self._call(
+            _BLUEZ, path, _PROPERTIES, "GetAll", _ADAPTER, flags=MessageFlag.NO_AUTOSTART
+        )
         return _adapter(path, properties)
 
     def watch(self, path: str) -> None:
@@ -188,11 +190,14 @@ class Bluetoothd:
             await self.change(left_s)
         return None if self.monitor_active else "bluetoothd did not activate one"
 
-    def _receive(self, message: Message) -> Message | None:
+    def _receive(self, message: Message) -> Message | bool | None:
         if message.message_type is MessageType.SIGNAL:
             self._note(message)
         elif message.message_type is MessageType.METHOD_CALL and message.path == _MONITOR_PATH:
-            return self._answer(message)
+            answer = self._answer(message)
+            # bluetoothd wants no answer where it calls for news. To the system bus one would be an attempt to
+            # speak out of turn: it rejects it, and says so in the journal, for every advertisement.
+            return True if message.flags & MessageFlag.NO_REPLY_EXPECTED else answer
         return None
 
     def _note(self, message: Message) -> None:
@@ -222,6 +227,7 @@ class Bluetoothd:
         member: str,
         *arguments: str,
         signature: str | None = None,
+        flags: MessageFlag = MessageFlag.NONE,
     ) -> list[Any]:
         """Call a method whose arguments are strings, unless `signature` says otherwise; its results."""
         if not self._bus.connected:
@@ -233,6 +239,7 @@ class Bluetoothd:
             member,
             signature="s" * len(arguments) if signature is None else signature,
             body=list(arguments),
+            flags=flags,
         )
         try:
             reply = await within(self._limit_s, f"{member} of {service}", self._bus.call(message))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 from bleak import BleakScanner
@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 _NO_RSSI_DBM: Final = -127
 _STOP_LIMIT_S: Final = 1.0  # the daemon must be down within 5 s, and the connection is closed anyway
 _DEVICE: Final = "org.bluez.Device1"
-_BLEAK_MAJOR: Final = int(version("bleak").partition(".")[0])
+# bleak 3 takes the adapter in `bluez`, 0.22 as a keyword; each silently ignores the other's form. The layout
+# tells them apart: to read a version takes as long as to import all of bleak.
+_ADAPTER_IN_BLUEZ: Final = find_spec("bleak.args") is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,9 @@ class Radio:
             self._alive()
             await within(self._timing.call_s, "starting the scan", self._start(scanner))
             await self._supervise(bluetoothd, adapter, no_monitor)
+        except UnavailableError as error:
+            self._say(State.FAILED, str(error))  # now: to clean up takes a second when bluetoothd is gone
+            raise
         finally:
             with suppress(Exception):  # a dead scan cannot be stopped; its connection is closed next
                 async with asyncio.timeout(_STOP_LIMIT_S):
@@ -158,8 +163,7 @@ class Radio:
             await forget_connection()
 
     def _scanner(self, name: str) -> BleakScanner:
-        # bleak 3 takes the adapter in `bluez`, 0.22 as a keyword; each silently ignores the other's form.
-        old_form: dict[str, Any] = {} if _BLEAK_MAJOR >= 3 else {"adapter": name}  # noqa: PLR2004
+        old_form: dict[str, Any] = {} if _ADAPTER_IN_BLUEZ else {"adapter": name}
         return BleakScanner(
             self._heard, bluez={"adapter": name, "filters": {"DuplicateData": True}}, **old_form
         )
@@ -204,10 +208,10 @@ class Radio:
         began_s = time.monotonic()
         doubted = False
         while True:
+            if bluetoothd.ended:  # before asking: a bluetoothd that is only starting takes seconds to answer
+                raise UnavailableError(bluetoothd.ended)
             now = await bluetoothd.adapter(adapter.path)
             self._alive()
-            if bluetoothd.ended:
-                raise UnavailableError(bluetoothd.ended)
             if not now.powered:
                 raise UnavailableError(_off(now))
             if not now.discovering and doubted:

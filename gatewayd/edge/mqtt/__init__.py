@@ -1,10 +1,21 @@
 """MQTT 5 on the event loop: the way to a broker, and one session on it."""
 
-from gatewayd.edge.mqtt.line import Line, LinkError, Login, dial, login, tls_context
+from gatewayd.edge.mqtt.line import (
+    Dates,
+    Line,
+    LinkError,
+    Login,
+    dial,
+    how_dates_are_judged,
+    judge_dates,
+    login,
+    tls_context,
+)
 from gatewayd.edge.mqtt.session import FAILURE, Incoming, Listener, Session, Will
 
 __all__ = [
     "FAILURE",
+    "Dates",
     "Incoming",
     "Line",
     "LinkError",
@@ -13,6 +24,8 @@ __all__ = [
     "Session",
     "Will",
     "dial",
+    "how_dates_are_judged",
+    "judge_dates",
     "login",
     "tls_context",
 ]

@@ -36,6 +36,7 @@ CONNACK_S: Final = 5.0  # a round trip, twice where a packet was lost, and a bro
 MISC_S: Final = 1.0  # how often paho looks at its keep-alive
 RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, section 3.2.2.3.3: what holds when the broker names none
 FAILURE: Final = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4)
+_DISCARD: Final = struct.pack("ii", 1, 0)  # struct linger: closing discards what is unsent (socket(7))
 # What paho raises when a broker's bytes are not MQTT.
 _BROKEN: Final = (MQTTException, PropertyError, ValueError, KeyError, IndexError, TypeError, struct.error)
 
@@ -198,10 +199,19 @@ class Session:
             self._finish()
             self._client.disconnect()
             self._client.loop_write()
-        self.abort()
+        self._drop()
 
     def abort(self) -> None:
-        """End the session without a word, as a dead link would; the broker publishes the will."""
+        """End the session without a word, as a dead link would; the broker publishes the will.
+
+        What has not left yet never does: the next session sends it again, rendered anew, and on a slow link
+        it must not stand behind this one's.
+        """
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        self._drop()
+
+    def _drop(self) -> None:
         self._finish()
         self._client.on_socket_close = None  # paho closes the socket once more when it is collected
         self._client.on_socket_unregister_write = None
