@@ -23,7 +23,7 @@ BAD_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits(3); systemd shows it by n
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 fine, 1 failed, 2 wrong usage, 78 wrong configuration."""
-    parsed = _parser().parse_args(arguments)
+    parsed = make_parser().parse_args(arguments)
     try:
         status: int = parsed.command(parsed)
     except KeyboardInterrupt:
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the manual and the shell's completion are made from it, too."""
     parser = argparse.ArgumentParser(
         prog="gatewayd", description="Relays panic alarms, position and sound over MQTT."
     )
@@ -57,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(command=_show_config)
 
+    _selftest_command(
+        commands.add_parser("selftest", help="what is wrong with this gateway, and what to do about it")
+    )
     _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
     _tags_commands(commands.add_parser("tags", help="tags on the air"))
@@ -68,6 +72,45 @@ def _config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="PATH", help="a file or folder, in place of /etc/gatewayd"
     )
+
+
+def _selftest_command(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.selftest.row import Subject
+
+    parser.description = (
+        "Looks at everything that can be wrong with this gateway and says what to do about each failure. Run"
+        " it as root, also while the daemon runs: what only the daemon can use then (receiver, microphone,"
+        " pins) is not touched, and the daemon is asked instead. Exit status 1 when something failed, 78 when"
+        " the configuration is bad."
+    )
+    _config_option(parser)
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(Subject),
+        metavar="SUBJECT",
+        help=f"only this, may be given several times: {', '.join(Subject)}",
+    )
+    parser.add_argument(
+        "--listen-s",
+        type=_listening_time,
+        default=15.0,
+        metavar="S",
+        help="how long to listen to the radio and the receiver at most, 1 to 20; default %(default)s",
+    )
+    parser.set_defaults(command=_selftest)
+
+
+def _listening_time(text: str) -> float:
+    """Read a time; not longer than leaves the whole self-test its 30 s."""
+    seconds = float(text)
+    if not 1.0 <= seconds <= 20.0:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"expected 1 to 20 seconds, got {text}")
+    return seconds
 
 
 def _monitor_command(parser: argparse.ArgumentParser) -> None:
@@ -124,8 +167,9 @@ def _decode_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _credentials() -> Path | None:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(directory) if directory else None
+    from gatewayd.config.credentials import credentials_directory
+
+    return credentials_directory(os.environ)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -176,6 +220,23 @@ def _show_config(arguments: argparse.Namespace) -> int:
         return BAD_CONFIGURATION
     print(json.dumps(show_json(loaded)) if arguments.json else "\n".join(show(loaded)))
     return 0
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from gatewayd.run import state_folder
+    from gatewayd.selftest.row import Subject
+    from gatewayd.selftest.run import selftest
+    from gatewayd.selftest.site import Options
+
+    options = Options(
+        config=arguments.config,
+        state=arguments.state,
+        own_state=state_folder(os.environ),
+        credentials=_credentials(),
+        only=frozenset(map(Subject, arguments.only or Subject)),
+        listen_s=arguments.listen_s,
+    )
+    return asyncio.run(selftest(options, as_json=arguments.json))
 
 
 def _monitor(arguments: argparse.Namespace) -> int:

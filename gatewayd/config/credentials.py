@@ -1,15 +1,23 @@
 """The systemd credentials: files in `$CREDENTIALS_DIRECTORY`, named by the `*_credential` settings.
 
+A file `/etc/gatewayd/credentials/NAME` reaches the service as the credential `gatewayd_NAME`: systemd puts
+the id of a folder before the names in it (systemd.exec(5), `LoadCredential=`). One that the unit is given as
+NAME itself, say an encrypted one, counts first.
+
 A secret is read when it is needed and never shown; an error names the credential, not what it holds.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 LIMIT_BYTES: Final = 1 << 20  # systemd's own limit for one credential
+FOLDER: Final = Path("/etc/gatewayd/credentials")
+FOLDER_ID: Final = "gatewayd"  # in the unit's LoadCredential=
 TAG_KEY_BYTES: Final = 16  # AES-128
 _TAG_KEY_HEX: Final = re.compile(rb"[0-9A-Fa-f]{32}")
 
@@ -23,10 +31,21 @@ class CredentialError(Exception):
         self.got: Final = got
 
 
+def credentials_directory(environ: Mapping[str, str], folder: Path = FOLDER) -> Path | None:
+    """Return where credentials lie: what systemd gave the service, else `folder`, for root on a command line.
+
+    None where neither is there.
+    """
+    given = environ.get("CREDENTIALS_DIRECTORY")
+    if given:
+        return Path(given)
+    return folder if folder.is_dir() else None
+
+
 def credential_path(directory: Path | None, name: str) -> Path:
     """Return the path of a credential that is there, for a library that reads it itself.
 
-    `directory` is `$CREDENTIALS_DIRECTORY`; None outside a service. Raises `CredentialError`.
+    `directory` is what `credentials_directory` returned. Raises `CredentialError`.
     """
     if directory is None:
         raise CredentialError(
@@ -34,6 +53,8 @@ def credential_path(directory: Path | None, name: str) -> Path:
             "no such directory (systemd gives it to a service)",
         )
     path = directory / name
+    if not os.path.lexists(path):
+        path = directory / f"{FOLDER_ID}_{name}"
     try:
         with path.open("rb"):
             return path

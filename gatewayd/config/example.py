@@ -18,7 +18,7 @@ _HEAD = """\
 # what was set. Every line below is commented out and shows the default.
 #
 # Durations are written as 500ms 30s 5min 1h, sizes as 64M 1G, booleans as yes or no. A comment has a line of
-# its own. Secrets never stand here: a *_credential names a systemd credential (systemd-creds(1)).
+# its own. Secrets never stand here: a *_credential names a file in credentials/ beside it (gatewayd(8)).
 #
 # Check with: gatewayd check-config        What counts, and from where: gatewayd show-config
 """

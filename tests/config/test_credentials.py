@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from configuring import loaded
 
-from gatewayd.config.credentials import CredentialError, credential_path, read_credential, read_tag_key
+from gatewayd.config.credentials import (
+    FOLDER_ID,
+    CredentialError,
+    credential_path,
+    credentials_directory,
+    read_credential,
+    read_tag_key,
+)
 
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 TAG = "[tag front]\naddress = C4:11:22:33:44:55\nkey_credential = front\n"
@@ -64,6 +71,21 @@ def test_what_the_session_will_miss_is_warned_of(tmp_path: Path) -> None:
     for name in ("ca.pem", "key", "password"):
         (tmp_path / name).write_text("x")
     assert loaded(text, credentials=tmp_path).warnings == ()
+
+
+def test_a_file_of_the_credentials_folder_is_found_by_its_name(tmp_path: Path) -> None:
+    """systemd puts the id of the folder before it; what was given to the unit by name counts first."""
+    (tmp_path / f"{FOLDER_ID}_password").write_text("from the folder")
+    assert read_credential(tmp_path, "password") == "from the folder"
+    (tmp_path / "password").write_text("by name")
+    assert read_credential(tmp_path, "password") == "by name"
+
+
+def test_root_on_a_command_line_has_the_folder_itself(tmp_path: Path) -> None:
+    service = {"CREDENTIALS_DIRECTORY": "/run/credentials/gatewayd.service"}
+    assert credentials_directory(service, tmp_path) == Path("/run/credentials/gatewayd.service")
+    assert credentials_directory({}, tmp_path) == tmp_path
+    assert credentials_directory({"CREDENTIALS_DIRECTORY": ""}, tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("data", ["secret", "secret\n", "secret\r\n"])
