@@ -1,0 +1,148 @@
+"""The radio goes and comes back, in every way it can: the same daemon hears again, soon.
+
+That it hears is shown by a press: one that was made while nobody could hear it, counted from the order that
+brings the radio back, or one that is made as soon as that order, or the kill, is done. It ends with the alarm
+at the desk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gatewayd.core.topic import Kind
+from system.claims import Claims
+from system.rig import Rig
+
+BACK_S: Final = 10.0  # until it hears again
+KILLED_S: Final = 30.0  # the same, when bluetoothd was killed
+UNHEARD_S: Final = 1.0
+KILLS: Final = 12
+BETWEEN_KILLS_S: Final = 0.7  # it is started a second after it ended, and sooner when somebody asks for it
+LOOKS: Final = 20
+BETWEEN_LOOKS_S: Final = 0.5
+ON_AGAIN: Final = "bluetoothctl power on"
+_SCANS: Final = re.compile(r"Scanning: Enabled.*\n\s*Filter duplicates: (\w+)")
+
+
+@asynccontextmanager
+async def pressed(rig: Rig) -> AsyncIterator[asyncio.Task[tuple[str, float]]]:
+    """Have the tag send a press until its alarm is there, or the block ends."""
+    alarm = asyncio.create_task(rig.raise_alarm())
+    try:
+        yield alarm
+    finally:
+        alarm.cancel()
+        await asyncio.gather(alarm, return_exceptions=True)
+
+
+def not_well(rig: Rig, since: int) -> list[str]:
+    """What health said of the radio, and of all, since so many messages, while the radio was not well."""
+    later = [heard.body for heard in rig.ops.heard[since:] if heard.where.kind is Kind.HEALTH]
+    return [
+        health["components"]["radio"]["detail"]
+        for health in later
+        if health["components"]["radio"]["state"] != "ok" and health["overall"] != "ok"
+    ]
+
+
+async def test_it_hears_again_after_the_adapter_was_off(rig: Rig, claims: Claims) -> None:
+    """Switched off and on: health says so, and a press made meanwhile is heard within 10 s of its return."""
+    took_s = await away_and_back(rig, "bluetoothctl power off", ON_AGAIN)
+    claims.show("hears again after the adapter was switched off and on", f"{took_s:.1f} s")
+
+
+async def test_it_hears_again_after_the_adapter_was_unplugged(rig: Rig, claims: Claims) -> None:
+    """Gone, as when pulled, and back: health says so, and a press is heard within 10 s of its return."""
+    took_s = await away_and_back(rig, "systemctl stop radio", "systemctl start radio")
+    claims.show("hears again after the adapter was gone and back", f"{took_s:.1f} s")
+
+
+async def away_and_back(rig: Rig, away: str, back: str) -> float:
+    """Press while the radio is away; the seconds from the order that brings it back to the press's alarm."""
+    async with rig.same_daemon():
+        try:
+            await rig.machine.run(away)
+            await rig.component("radio", "failed", "degraded")
+            assert rig.ops.health()["overall"] != "ok"
+            async with pressed(rig) as pressing:
+                await asyncio.sleep(UNHEARD_S)
+                assert not pressing.done(), "expected a radio that is away, yet it heard"
+                began_s = time.monotonic()
+                await rig.machine.run(back)
+                alarm, _ = await pressing
+        finally:
+            await rig.machine.attempt(back)
+    return await soon(rig, alarm, time.monotonic() - began_s, BACK_S)
+
+
+async def soon(rig: Rig, alarm: str, took_s: float, limit_s: float) -> float:
+    """Hold the seconds that an alarm took to the limit, and have all be well; the seconds."""
+    assert took_s <= limit_s, f"expected to hear again within {limit_s:.0f} s, it took {took_s:.1f} s"
+    await rig.close(alarm)
+    rig.ops.turn_the_page()
+    await rig.ready()
+    return took_s
+
+
+async def test_it_hears_again_after_bluetoothd_was_restarted(rig: Rig, claims: Claims) -> None:
+    """`systemctl restart bluetooth`: health says so, and a press is heard within 10 s of its return."""
+    since = len(rig.ops.heard)
+    async with rig.same_daemon():
+        await rig.machine.run("systemctl restart bluetooth")
+        took_s = await soon(rig, *await rig.raise_alarm(), BACK_S)
+    assert not_well(rig, since), "expected health to say that the radio was not well meanwhile"
+    claims.show("hears again after systemctl restart bluetooth", f"{took_s:.1f} s")
+
+
+async def test_it_hears_again_after_bluetoothd_was_killed(rig: Rig, claims: Claims) -> None:
+    """Killed (SIGKILL): health says so, and a press is heard within 30 s of the kill."""
+    since = len(rig.ops.heard)
+    async with rig.same_daemon():
+        await rig.machine.run("systemctl kill --signal=KILL bluetooth")
+        took_s = await soon(rig, *await rig.raise_alarm(), KILLED_S)
+    assert not_well(rig, since), "expected health to say that the radio was not well meanwhile"
+    claims.show("hears again after bluetoothd was killed", f"{took_s:.1f} s")
+
+
+async def test_it_hears_again_however_often_bluetoothd_is_killed(rig: Rig, claims: Claims) -> None:
+    """Killed time and again, more often than systemd starts a service by default: heard within 30 s."""
+    kill = f"systemctl kill --signal=KILL bluetooth; sleep {BETWEEN_KILLS_S}"
+    async with rig.same_daemon():
+        began_s = time.monotonic()
+        await rig.machine.run(f"for n in $(seq {KILLS}); do {kill}; done")
+        lasted_s = time.monotonic() - began_s
+        took_s = await soon(rig, *await rig.raise_alarm(), KILLED_S)
+    claims.show(
+        f"hears again after bluetoothd was killed {KILLS} times in {lasted_s:.0f} s", f"{took_s:.1f} s"
+    )
+
+
+async def test_the_radio_drops_no_repeats_while_the_daemon_scans(rig: Rig, claims: Claims) -> None:
+    """Our monitor is active, the controller's duplicate filter is off, and the discovery goes on."""
+    try:
+        await rig.machine.run("systemd-run --quiet --unit=btmon sh -c 'exec btmon > /run/btmon.log'")
+        await rig.machine.run("bluetoothctl power off")
+        await rig.component("radio", "failed")
+        await rig.machine.run(ON_AGAIN)
+        await rig.ready()
+        monitors = await rig.machine.run("btmgmt monitor.features")
+        adapter = "/org/bluez/$(ls /sys/class/bluetooth)"  # its number may have changed
+        look = f"busctl get-property org.bluez {adapter} org.bluez.Adapter1 Discovering"
+        looks = await rig.machine.run(f"for n in $(seq {LOOKS}); do {look}; sleep {BETWEEN_LOOKS_S}; done")
+    finally:
+        await rig.machine.attempt(ON_AGAIN)
+        await rig.machine.attempt("systemctl stop btmon")
+    filters = _SCANS.findall(await rig.machine.run("cat /run/btmon.log"))
+    assert filters
+    assert set(filters) == {"Disabled"}
+    assert "Handles list with 1 item" in monitors
+    assert looks.split("\n") == [*["b true"] * LOOKS, ""]
+    claims.show(
+        "the controller's duplicate filter is off while the daemon scans, and the discovery goes on",
+        f"{len(filters)} scans begun, all without it; {LOOKS} looks in {LOOKS * BETWEEN_LOOKS_S:.0f} s",
+    )
