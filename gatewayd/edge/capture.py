@@ -144,9 +144,10 @@ class Capture:
 
     def _record(self) -> None:
         try:
+            began_s = time.monotonic()
             pcm = self._open()
             try:
-                self._stream(pcm)
+                self._stream(pcm, began_s)
             finally:
                 signal.setitimer(signal.ITIMER_REAL, _CALL_LIMIT_S)
                 pcm.close()
@@ -178,7 +179,8 @@ class Capture:
             )
         return pcm
 
-    def _stream(self, pcm: Any) -> None:
+    def _stream(self, pcm: Any, began_s: float) -> None:
+        """Pass the sound on until told to stop. `began_s`: the device did not begin to capture before."""
         self._encoder.reset_state()
         pre_skip = self._encoder.lookahead * GRANULE_HZ // self._rate_hz
         stream = None
@@ -189,10 +191,8 @@ class Capture:
             after_s = time.monotonic()
             if stream is None:
                 start_s = after_s - max(0, frames) / self._rate_hz
-                # The device began with the call, if not later.
-                stream = _Stream(
-                    self._encoder, rate_hz=self._rate_hz, start_s=start_s, late_s=max(0.0, start_s - before_s)
-                )
+                late_s = min(max(0.0, start_s - began_s), _PERIODS * PACKET_S)
+                stream = _Stream(self._encoder, rate_hz=self._rate_hz, start_s=start_s, late_s=late_s)
                 self._say(Opened(at_s=start_s, pre_skip=pre_skip))
             for packet in stream.take(frames, sound, before_s=before_s, after_s=after_s):
                 self._say(packet)

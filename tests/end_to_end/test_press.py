@@ -57,7 +57,9 @@ async def test_copies_and_heartbeats_raise_nothing_and_a_later_press_is_told_on_
     await ops.until("sound for four seconds", lambda: ops.sound_ms(alarm) >= 4_000)
     await gateway.order(do="heartbeat", address=ADDRESS, key=KEY)
     await ops.until("sound for ten seconds", lambda: ops.sound_ms(alarm) >= 10_000, 20)
-    assert [event["type"] for event in ops.events()] == ["raised", "audio_started", "position"]
+    told = [event["type"] for event in ops.events()]
+    assert [kind for kind in told if kind != "position"] == ["raised", "audio_started"]
+    assert "position" in told
     assert ops.events("position")[0]["position"]["method"] == "gnss"
     assert ops.of(Kind.POSITION)
     assert ops.state(alarm)["presses"] == 1
