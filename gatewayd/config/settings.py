@@ -99,8 +99,8 @@ MQTT_USERNAME: Final = _add("mqtt", "username", optional(kinds.TEXT), "",
     "The user name at the broker.")
 MQTT_PASSWORD_CREDENTIAL: Final = _add("mqtt", "password_credential", optional(kinds.CREDENTIAL), "",
     "The systemd credential that holds the password of username.")
-MQTT_KEEP_ALIVE: Final = _add("mqtt", "keep_alive", kinds.duration("2s", "10min", step="1s"), "8s",
-    "A broker misses a dead gateway after 1.5 times this and 2 s; 8s keeps that below 20 s.")
+MQTT_KEEP_ALIVE: Final = _add("mqtt", "keep_alive", kinds.duration("2s", "10min", step="1s"), "6s",
+    "A broker tells that a gateway is lost after 1.5 times this and 4 to 11 s; 6s keeps that below 20 s.")
 
 RADIO_ENABLED: Final = _add("radio", "enabled", kinds.BOOLEAN, "yes",
     "Whether tags are listened to.")

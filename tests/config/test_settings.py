@@ -70,7 +70,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         None,
     )
     assert (config.mqtt.brokers, config.mqtt.tls) == ((Broker(host="localhost", port=1883),), False)
-    assert config.mqtt.keep_alive_s == 8
+    assert config.mqtt.keep_alive_s == 6
     assert (config.radio.enabled, config.radio.adapter, config.radio.canary) == (True, None, None)
     assert (config.gps.source, config.gps.publish) == (None, "alarm")
     assert (config.audio.enabled, config.audio.device, config.audio.rate_hz) == (True, "default", 16000)

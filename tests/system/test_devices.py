@@ -16,8 +16,8 @@ from gatewayd.core.topic import Kind
 from system.claims import Claims
 from system.rig import Rig, until
 
-# The broker gives a client up after one and a half keep-alives of 8 s, looks for such every 5 s, and then
-# waits 3 s for its return.
+# mosquitto gives a client up when it was silent for more than one and a half keep-alives of 6 s, in whole
+# seconds, looks for such every 6 s, and then waits 3 s for its return, and up to 1 s to look.
 GIVEN_UP_S: Final = 20.0
 AWAY_S: Final = 5.0  # for so long at least the broker is, after the press
 PULLED_S: Final = 3.0  # for so long at least the receiver or the sound card is, after that was told
