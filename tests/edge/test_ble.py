@@ -69,8 +69,8 @@ async def listening(settings: config.Radio = ANY_ADAPTER, timing: Timing = HURRI
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
-    """Wait for a condition; generous, since the machine may be busy."""
+async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
+    """Wait for a condition; generous, since the machine may be busy or emulated."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
@@ -79,7 +79,7 @@ async def until(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
 async def press(bluez: BlueZ, ear: Ear, tag: SimulatedTag, *, then: State = State.OK) -> None:
     """Press a tag, which advertises until the press is heard and the radio is in the state `then`."""
     frame = tag.press()
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         while ear.state is not then or not any(a.service_data == frame.service_data for a in ear.heard):
             bluez.advertise(frame)
             await asyncio.sleep(0.02)

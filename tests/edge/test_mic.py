@@ -60,7 +60,8 @@ def in_vain(process: Process) -> None:
     """What killing does to a process in an uninterruptible sleep."""
 
 
-async def until(condition: Callable[[], object], within_s: float = 8.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
+    """Wait until a condition holds; generous, since the machine may be busy or emulated."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 (what is waited for is outside this process)
             await asyncio.sleep(0.01)

@@ -96,6 +96,7 @@ def pytest_runtest_makereport(
         kept.mkdir(parents=True, exist_ok=True)
         journal = rig.last_words or rig.machine.journal()
         (kept / "journal.log").write_text(journal)
+        (kept / "ops.log").write_text("\n".join(f"{each.where} {each.body}" for each in rig.ops.heard))
         (kept / "failure.log").write_text(report.longreprtext)  # at once: a run goes on for many minutes
         for log in rig.folder.rglob("*.log"):
             shutil.copy(log, kept)
@@ -123,3 +124,7 @@ async def rig(
             raise
         claims.show("a machine boots, the package installs, every part is well", f"boot {rig.boot_s:.0f} s")
         yield rig
+        if rig.machine.panics:
+            claims.show(
+                "the kernel panicked in its boot, the emulator's fault", f"{rig.machine.panics} times"
+            )

@@ -147,4 +147,4 @@ async def test_purging_warns_of_what_waits(rig: Rig, claims: Claims) -> None:
 
 async def waits(rig: Rig) -> bool:
     count = 'SELECT count(*) FROM message WHERE class = "alarm"'
-    return int(await rig.machine.run(f"sqlite3 {OUTBOX} '{count}'")) > 0
+    return int(await rig.machine.run(f"sqlite3 -cmd '.timeout 5000' {OUTBOX} '{count}'")) > 0

@@ -186,7 +186,8 @@ async def one_cut(campaign: Campaign, number: int) -> None:
 async def no_alarm_waits(machine: Machine) -> bool:
     """Whether the outbox holds no event of an alarm: the broker has them all."""
     outbox = "file:/var/lib/gatewayd/outbox.db?mode=ro"
-    return (await machine.run(f'sqlite3 "{outbox}" "{WAITING}"')).strip() == "0"
+    counted = await machine.run(f"sqlite3 -cmd '.timeout 5000' '{outbox}' \"{WAITING}\"")
+    return counted.strip() == "0"
 
 
 async def press_and_cut(campaign: Campaign, chance: random.Random) -> None:
