@@ -39,13 +39,16 @@ class BlueZ:
 
     `monitors=False` is a bluetoothd without `Experimental = true`. `chip_filter=True` is a controller that
     drops repeats by address alone while its duplicate filter is on, which it is during an active scan
-    without a monitor. `errors`, `hangs` and `silent` may be changed at any time.
+    without a monitor. `errors`, `hangs`, `silent` and `meanwhile` may be changed at any time.
     """
 
     def __init__(self, bus_address: str, *, monitors: bool = True, chip_filter: bool = False) -> None:
         self.errors: dict[str, str] = {}  # member -> the D-Bus error it answers with
         self.hangs: set[str] = set()  # members that take effect and never answer
         self.silent = False  # hears nothing, signals nothing, and says all is well
+        self.meanwhile: deque[Frame] = (
+            deque()
+        )  # each is on the air while an answer with the devices is on its way
         self.calls: list[str] = []  # members that clients called, in order
         self.unasked = 0  # answers to calls that wanted none: the system bus rejects each
         self._bus_address = bus_address
@@ -204,7 +207,10 @@ class BlueZ:
         if member in self.errors:
             return Message.new_error(message, self.errors[member], "simulated")
         if (message.interface, member, message.path) == (OBJECTS, "GetManagedObjects", "/"):
-            return Message.new_method_return(message, "a{oa{sa{sv}}}", [self._objects()])
+            objects = self._objects()
+            if self.meanwhile:
+                self.advertise(self.meanwhile.popleft())
+            return Message.new_method_return(message, "a{oa{sa{sv}}}", [objects])
         adapter = self._adapters.get(message.path or "")
         if adapter is None:
             return Message.new_error(message, f"{_BUS}.Error.UnknownObject", f"no object {message.path}")

@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
+from dbus_fast.unpack import unpack_variants
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ _ACTIVATE_LIMIT_S: Final = 0.5  # a monitor is active within milliseconds; heari
 _CLOSE_LIMIT_S: Final = 1.0
 
 _BLUEZ: Final = "org.bluez"
+DEVICE: Final = "org.bluez.Device1"
 _ADAPTER: Final = "org.bluez.Adapter1"
 _MONITOR: Final = "org.bluez.AdvertisementMonitor1"
 _MONITOR_MANAGER: Final = "org.bluez.AdvertisementMonitorManager1"
@@ -138,13 +140,17 @@ class Bluetoothd:
 
     async def adapters(self) -> tuple[Adapter, ...]:
         """All adapters, hci0 first."""
-        (objects,) = await self._call(_BLUEZ, "/", _OBJECTS, "GetManagedObjects")
         found = [
             _adapter(path, interfaces[_ADAPTER])
-            for path, interfaces in objects.items()
+            for path, interfaces in (await self._objects()).items()
             if _ADAPTER in interfaces
         ]
         return tuple(sorted(found, key=lambda adapter: (len(adapter.name), adapter.name)))
+
+    async def devices(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """All devices that bluetoothd knows: path, interface, property."""
+        objects = await self._objects()
+        return {path: unpack_variants(found) for path, found in objects.items() if DEVICE in found}
 
     async def adapter(self, path: str) -> Adapter:
         """One adapter as it is now. Fails at once where bluetoothd died: D-Bus does not start it first."""
@@ -218,6 +224,10 @@ class Bluetoothd:
             self.monitor_active = message.member == "Activate"
             self._changed.set()
         return Message.new_method_return(message)
+
+    async def _objects(self) -> dict[str, dict[str, dict[str, Variant]]]:
+        (objects,) = await self._call(_BLUEZ, "/", _OBJECTS, "GetManagedObjects")
+        return cast("dict[str, dict[str, dict[str, Variant]]]", objects)
 
     async def _call(
         self,

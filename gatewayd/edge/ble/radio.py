@@ -27,6 +27,7 @@ from gatewayd.config import model as config
 from gatewayd.core.health import Alive, Report
 from gatewayd.core.model import Advertisement, State
 from gatewayd.edge.ble.bluez import (
+    DEVICE,
     Adapter,
     Bluetoothd,
     UnavailableError,
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 # callback is no advertisement and proves no hearing, though its data are passed on like any other.
 _NO_RSSI_DBM: Final = -127
 _STOP_LIMIT_S: Final = 1.0  # the daemon must be down within 5 s, and the connection is closed anyway
-_DEVICE: Final = "org.bluez.Device1"
 # bleak 3 takes the adapter in `bluez`, 0.22 as a keyword; each silently ignores the other's form. The layout
 # tells them apart: to read a version takes as long as to import all of bleak.
 _ADAPTER_IN_BLUEZ: Final = find_spec("bleak.args") is not None
@@ -150,7 +150,7 @@ class Radio:
         scanner = self._scanner(adapter.name)
         try:
             self._alive()
-            await within(self._timing.call_s, "starting the scan", self._start(scanner))
+            await within(self._timing.call_s, "starting the scan", self._start(scanner, bluetoothd))
             await self._supervise(bluetoothd, adapter, no_monitor)
         except UnavailableError as error:
             self._say(State.FAILED, str(error))  # now: to clean up takes a second when bluetoothd is gone
@@ -168,17 +168,21 @@ class Radio:
             self._heard, bluez={"adapter": name, "filters": {"DuplicateData": True}}, **old_form
         )
 
-    async def _start(self, scanner: BleakScanner) -> None:
+    async def _start(self, scanner: BleakScanner, bluetoothd: Bluetoothd) -> None:
         """Start a scan that tells nothing of what bluetoothd heard before it."""
         manager = await bleak_manager.get_global_bluez_manager()
         self._remembered = manager._properties
+        # Between asking for all devices and using the answer bleak drops what it is told, and of a device it
+        # does not know it hands on nothing, for as long as that advertises: what the monitor heard is added.
+        for path, interfaces in (await bluetoothd.devices()).items():
+            self._remembered.setdefault(path, interfaces)
         for path in self._remembered:
             self._forget(path)
         await scanner.start()
 
     def _forget(self, path: str) -> None:
         """Take a device's data out of bleak's memory: its next callback has what is signalled then, alone."""
-        properties = self._remembered.get(path, {}).get(_DEVICE)
+        properties = self._remembered.get(path, {}).get(DEVICE)
         if properties is not None:
             properties.pop("ManufacturerData", None)
             properties.pop("ServiceData", None)
