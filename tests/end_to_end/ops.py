@@ -228,11 +228,16 @@ class Ops:
             self._check_identity(heard)
 
     def _check_identity(self, heard: Heard) -> None:
-        """An id stands for one message, and so does (run, seq), however often it comes."""
+        """An id stands for one message, and so does (run, seq), however often it comes.
+
+        A run that died before its disk had a message leaves it to the next, under the same id.
+        """
         body, known = heard.body, self._known
         if heard.where.kind is not Kind.REPLY:  # a reply's id is its command's
-            said = (body["run"], body["seq"], heard.where)
+            said = (heard.where, body.get("type"))
             assert known.setdefault(("id", body["id"]), said) == said, "another message has this id"
+            of_run = (body["id"], body["run"])
+            assert known.setdefault(of_run, body["seq"]) == body["seq"], "another of this run has this id"
         named = (body["id"], heard.where)
         assert known.setdefault((body["run"], body["seq"]), named) == named, "another has this run and seq"
         if heard.where.kind is Kind.ALARM_EVENT and not heard.retained:
@@ -283,4 +288,4 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
     finally:
         client.disconnect()
         client.loop_stop()
-    assert ops.faults == []
+    assert not ops.faults, "\n".join(ops.faults)
