@@ -145,8 +145,8 @@ async def rows(outbox: Outbox) -> Mapping[MessageClass, int] | None:
 
 
 async def empty(outbox: Outbox) -> None:
-    """Wait until nothing is left on disk."""
-    async with asyncio.timeout(20):
+    """Wait until nothing is left on disk; generous, since the machine may be busy or emulated."""
+    async with asyncio.timeout(50):
         while await rows(outbox) != {}:  # noqa: ASYNC110 - it is asked of the disk
             await asyncio.sleep(0.02)
 

@@ -55,6 +55,7 @@ class Ops:
         self.heard: list[Heard] = []
         self.answers: list[Heard] = []  # to our own response topic
         self.faults: list[str] = []
+        self.subscribed = asyncio.Event()  # at the broker; whoever takes the broker away clears it
         self.limit_s = LIMIT_S  # for anything that is waited for without a limit of its own
         self._client = client
         self._news = asyncio.Event()
@@ -257,7 +258,6 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
     client.reconnect_delay_set(min_delay=1, max_delay=1)
     prepare(client)
     ops = Ops(client)
-    subscribed = asyncio.Event()
 
     def on_connect(
         client: Client, _user: object, _flags: ConnectFlags, _reason: ReasonCode, _: Properties | None
@@ -265,7 +265,7 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
         client.subscribe([(f"{PREFIX}/#", 1), (REPLIES, 1)])
 
     def on_subscribe(_client: Client, *_: object) -> None:
-        loop.call_soon_threadsafe(subscribed.set)
+        loop.call_soon_threadsafe(ops.subscribed.set)
 
     def on_message(_client: Client, _user: object, message: MQTTMessage) -> None:
         payload = bytes(message.payload)
@@ -283,7 +283,7 @@ async def listening(port: int, prepare: Callable[[Client], object] = lambda _: N
     client.loop_start()
     try:
         async with asyncio.timeout(LIMIT_S):
-            await subscribed.wait()
+            await ops.subscribed.wait()
         yield ops
     finally:
         client.disconnect()

@@ -219,10 +219,10 @@ class Rig:
 
     async def _close_what_was_left(self) -> None:
         """Close what a test that failed left open: the nurse's next press would only repeat it."""
-        closed = {event["alarm"] for event in self.ops.events("closed")}
-        for event in self.ops.events("raised"):
-            if event["alarm"] not in closed and event.get("tag", {}).get("id") == NURSE:
-                await self.ops.command("alarm/close", alarm=event["alarm"], outcome="test")
+        states = {heard.where.alarm: heard.body for heard in self.ops.of(Kind.ALARM_STATE)}
+        for alarm, state in states.items():
+            if state and state["handling"] != "closed" and state.get("tag", {}).get("id") == NURSE:
+                await self.ops.command("alarm/close", alarm=alarm, outcome="test")
 
     async def hop_ms(self, alarm: str, hop: str) -> float:
         """How long after it was heard an alarm reached a hop: told in a state that something else brings."""
