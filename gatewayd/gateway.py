@@ -31,10 +31,11 @@ from gatewayd.core.model import (
     Subject,
     TagEvent,
 )
+from gatewayd.core.next_ids import NextIds, Seeds
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
 from gatewayd.core.track import Track
-from gatewayd.core.uuid7 import RANDOM_BYTES, is_uuid, uuid7
+from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.recorder import Recorder
 from gatewayd.uplink import Batch
 
@@ -90,7 +91,7 @@ class Gateway:
         self._alarms: alarms.Alarms = {}
         self._presences: dict[str, TagPresence] = {}
         self._saved: dict[str, Instant] = {}
-        self._next_alarms: dict[str, str] = {}
+        self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
         self._track = Track()
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
@@ -113,7 +114,7 @@ class Gateway:
         """Take what an earlier run left on disk, by kind; then what was heard while it was being read."""
         for name, text in records.get(TAG, {}).items():
             self._presences[name] = TagPresence.from_json(text)
-        self._next_alarms = {name: id_ for name, id_ in records.get(NEXT, {}).items() if is_uuid(id_)}
+        self._next_ids.restore(records.get(NEXT, {}), self._now().mono_s)
         for alarm, mark in records.get(RECORDING, {}).items():
             self.recorder.restore(alarm, mark)
         self._replies = _read(REPLY, records, desk.from_json)
@@ -137,7 +138,7 @@ class Gateway:
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go, or a new database has begun."""
-        records: dict[RecordKey, str] = {(NEXT, name): id_ for name, id_ in self._next_alarms.items()}
+        records: dict[RecordKey, str] = _seeds(self._next_ids.seeds)
         records |= {(TAG, name): presence.to_json() for name, presence in self._presences.items()}
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
@@ -145,11 +146,12 @@ class Gateway:
         self.sender.send(Batch(records=records))
 
     def _provide_alarm_ids(self) -> None:
-        """Store each tag's next alarm id before it is needed: so one press has one id, whatever dies."""
-        fresh = {name: self._new_id() for name in (*self._tags, WIRED) if name not in self._next_alarms}
-        self._next_alarms.update(fresh)
-        if fresh:
-            self.sender.send(Batch(records={(NEXT, name): id_ for name, id_ in fresh.items()}))
+        """Store what each tag's next alarm id is made from before it is needed."""
+        self._store_seeds(self._next_ids.provide((*self._tags, WIRED)))
+
+    def _store_seeds(self, seeds: Seeds) -> None:
+        if seeds:
+            self.sender.send(Batch(records=_seeds(seeds)))
 
     # --- what is heard --------------------------------------------------------------------------------------
 
@@ -201,10 +203,9 @@ class Gateway:
 
     def _press(self, press: Press, records: Put) -> None:
         now = self._now()
-        next_alarm = self._next_alarms.get(press.tag) or self._new_id()
         pressed = alarms.Pressed(
             press=press,
-            next_alarm_id=next_alarm,
+            next_alarm_id=self._next_ids.give(press),
             position=self._position(now),
             recent=self._track.recent,
             decided=now,
@@ -276,6 +277,8 @@ class Gateway:
         if self._early is not None:
             return
         self._step(alarms.Ticked())
+        numbered = {name for name, presence in self._presences.items() if presence.frames}
+        self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
         self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
 
     @property
@@ -339,10 +342,7 @@ class Gateway:
         return Batch(messages=tuple(messages), records=put, forget=tuple(forget))
 
     def _replace_spent(self, alarm: str) -> dict[RecordKey, str]:
-        names = [name for name, id_ in self._next_alarms.items() if id_ == alarm]
-        for name in names:
-            self._next_alarms[name] = self._new_id()
-        return {(NEXT, name): self._next_alarms[name] for name in names}
+        return _seeds(self._next_ids.spent(alarm, self._now().boot))
 
     def publish(self, draft: Draft) -> None:
         """Send one message on its own."""
@@ -373,6 +373,10 @@ class Gateway:
         self._accepted(by)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
         logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
+
+
+def _seeds(seeds: Seeds) -> dict[RecordKey, str]:
+    return {(NEXT, tag): seed for tag, seed in seeds.items()}
 
 
 def _read(

@@ -37,7 +37,8 @@ from sending import GATEWAY, Reports, clock, now, settings
 
 from gatewayd.core import topic
 from gatewayd.core.alarm import HopKind
-from gatewayd.core.model import Draft, Instant, Keep, Message, MessageClass
+from gatewayd.core.model import Draft, Instant, Keep, Message, MessageClass, Press, TagEvent
+from gatewayd.core.next_ids import NextIds
 from gatewayd.core.payload import Stamper
 from gatewayd.core.uuid7 import derive, uuid7
 from gatewayd.edge.outbox import Batch, Outbox
@@ -48,6 +49,13 @@ LIFE_S = 0.06  # what a life has at most: a start, a session, four presses and s
 PRESSES = 4  # a life, each of another tag: press n is of tag n modulo PRESSES
 POWER_CUT = 137  # what the shim ends the process with
 STEPS = 120  # the power goes before one of these; a transaction takes about 20
+
+
+def alarm_id(seed: str, tag: str, press: int) -> str:
+    """As the daemon makes it, of what was stored and of what the press's copies have in common."""
+    ids = NextIds(lambda: seed)
+    ids.provide([tag])
+    return ids.give(Press(tag=tag, event=TagEvent.PRESS, heard=now(), copy_key=f"packet {press}"))
 
 
 class Careless(sqlite3.Connection):
@@ -82,7 +90,7 @@ class Gateway:
             on_command=lambda *_: None,
             on_retained_state=lambda *_: None,
         )
-        self._tags: dict[str, tuple[str, int]] = {}  # tag -> next alarm id, last press
+        self._tags: dict[str, tuple[str, int]] = {}  # tag -> what its next alarm id is made from, last press
 
     def _stamp(self, draft: Draft) -> Message:
         return self._stamper.stamp(draft, self._dice.randbytes(10))
@@ -109,6 +117,7 @@ class Gateway:
         if press <= last_press:
             return
         self._tags[tag] = (self._fresh_alarm(), press)
+        alarm = alarm_id(alarm, tag, press)
         event = self._message(topic.alarm_event(alarm), press, derive(alarm, "raised"))
         # one topic for each tag's states, so that ops does not keep thousands of them
         state = self._message(topic.alarm_state(tag), press, None)
@@ -153,7 +162,7 @@ async def live(gateway: Gateway, first: int, dice: random.Random, *, until_empty
                 task.result()  # a bug in it: let it be seen
         return
     async with asyncio.timeout(60):
-        while (await gateway.uplink.facts()).depth:  # noqa: ASYNC110 - it is asked of the disk
+        while (facts := await gateway.uplink.facts()) is None or facts.depth:  # noqa: ASYNC110 - it is asked of the disk
             await asyncio.sleep(0.05)
     for task in reversed(tasks):
         task.cancel()
@@ -203,6 +212,7 @@ def judge(directory: Path) -> dict[str, int]:
         "received": len(everything),
         "lost": sum(message_id not in everything for _, message_id in accepted),
         "two_ids": sum(len(ids) > 1 for ids in received.values()),
+        "shared_ids": sum(map(len, received.values())) - len(everything),
     }
 
 

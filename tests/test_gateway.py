@@ -15,8 +15,10 @@ from gatewayd.config.load import assemble
 from gatewayd.config.model import Config
 from gatewayd.core import command, topic
 from gatewayd.core.alarm import HopKind
+from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.journal import MessageId
 from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass
+from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import ALARM, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
@@ -150,14 +152,26 @@ async def test_a_press_and_all_that_belongs_to_it_is_one_transaction(room: Room)
 
 
 async def test_an_alarms_id_was_stored_before_it_was_needed(room: Room) -> None:
-    """So the press that is heard again after a kill raises under the same id."""
+    """So the press that is heard again after a kill raises under the same id, and another under another."""
     ready = dict(room.disk.records[NEXT])
-    room.press()
-    assert room.disk.events("raised")[0]["alarm"] == ready[TAG_NAME]
-    again = Room()
+    room.press(7)
+    (raised,) = room.disk.events("raised")
+    for number, same in ((7, True), (8, False)):
+        again = Room()
+        again.gateway.restore({NEXT: ready})
+        again.press(number)
+        assert (again.disk.events("raised")[0]["alarm"] == raised["alarm"]) is same
+
+
+async def test_what_an_earlier_run_may_have_used_is_replaced_once_copies_are_over(room: Room) -> None:
+    """Of the wired button, and of tags that do not number their presses."""
+    ready = dict(room.disk.records[NEXT])
+    again = Room(now_s=room.now_s)
     again.gateway.restore({NEXT: ready})
-    again.press()
-    assert again.disk.events("raised")[0]["alarm"] == ready[TAG_NAME]
+    again.press(7)
+    again.now_s += BURST_S + 1
+    again.gateway.on_tick()
+    assert again.disk.records[NEXT][WIRED] != ready[WIRED]
 
 
 async def test_a_restart_neither_raises_an_old_press_nor_loses_a_new_one(room: Room) -> None:

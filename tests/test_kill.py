@@ -41,6 +41,7 @@ def judge(result: dict[str, int], lives: int) -> None:
     assert result["crashed"] == 0
     assert result["lost"] == 0
     assert result["two_ids"] == 0
+    assert result["shared_ids"] == 0
     assert result["accepted"] >= lives / 2  # or nothing was put to the test
 
 

@@ -151,6 +151,7 @@ class Press:
     worker: str | None = None
     counter: int | None = None  # the frame's counter, or its packet id
     press_key: str | None = None  # tag + counter; None where the format has no counter
+    copy_key: str | None = None  # what its copies have in common, and no press near it; None: only time tells
     battery_pct: int | None = None
     rssi_dbm: int | None = None
 

@@ -204,6 +204,7 @@ def observe(
         worker=tag.worker,
         counter=number,
         press_key=None if number is None else f"{tag.name}-{number}",
+        copy_key=None if frame is None else frame.content,
         battery_pct=presence.battery_pct,
         rssi_dbm=rssi_dbm,
     )

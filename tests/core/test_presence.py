@@ -100,6 +100,7 @@ def test_a_press_says_what_was_heard() -> None:
         worker="w-17",
         counter=5,
         press_key="nurse-1-5",
+        copy_key="packet 5 press",
         battery_pct=90,
         rssi_dbm=-60,
     )

@@ -27,7 +27,7 @@ class Pressed:
     """A tag's or the wired button was pressed."""
 
     press: Press
-    next_alarm_id: str  # the stored UUIDv7 that an alarm of this tag takes if it raises one
+    next_alarm_id: str  # what `NextIds` gives for it: the id of an alarm that it raises
     position: Body | None = None  # the contract's position object
     recent: tuple[Body, ...] = ()  # up to two positions before it
     decided: Instant  # when the press was known to be one
@@ -157,7 +157,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """This id is in use: where it is stored as a tag's next alarm id, a fresh one takes its place."""
+    """This id is in use: what it was made from is replaced (`NextIds.spent`)."""
 
     alarm: str
 
