@@ -81,7 +81,7 @@ class App:
         self._group: asyncio.TaskGroup
         self._bugs = 0
         self._external_power: bool | None = None
-        self._waiting = OutboxFacts(depth=0, size_bytes=0)
+        self._waiting: OutboxFacts | None = None
         self._gpio: Gpio | None = None
         now = self._clock.now
         self._gateway = Gateway(self._config, run=str(uuid.uuid4()), now=now, accepted=self._accepted)
@@ -335,7 +335,7 @@ class App:
         return health.status_line(
             hearing=self._gateway.hearing,
             online=self._uplink.connected,
-            waiting=self._waiting.depth,
+            waiting=None if self._waiting is None else self._waiting.depth,
             alarms=self._gateway.open_alarms,
         )
 

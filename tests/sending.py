@@ -110,7 +110,12 @@ class Reports:
 
 @asynccontextmanager
 async def running_outbox(
-    path: Path, reports: Reports | None = None, *, budget_bytes: int = 1 << 30, retry_s: float = 0.05
+    path: Path,
+    reports: Reports | None = None,
+    *,
+    budget_bytes: int = 1 << 30,
+    retry_s: float = 0.05,
+    **often_s: float,
 ) -> AsyncIterator[Outbox]:
     """An outbox that runs, and stops cleanly."""
     outbox = Outbox(
@@ -120,6 +125,7 @@ async def running_outbox(
         report=reports or Reports(),
         alive=lambda: None,
         retry_s=retry_s,
+        **often_s,
     )
     task = asyncio.create_task(outbox.run())
     try:

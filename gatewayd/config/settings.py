@@ -178,7 +178,8 @@ GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
 OUTBOX_PATH: Final = _add("outbox", "path", optional(kinds.PATH), "",
     "The database file. Not set: outbox.db in the state directory.")
 OUTBOX_BUDGET: Final = _add("outbox", "budget", kinds.size("1M", "1T"), "1G",
-    "What it may take of the disk. When full, the least important goes first, an alarm never.")
+    "What it may take of the disk, beside 8 MiB of reserve. When full, the least important goes first, an"
+    " alarm never.")
 
 HEALTH_INTERVAL: Final = _add("health", "interval", kinds.duration("1s", "1h"), "30s",
     "How often health is published, besides on every change.")

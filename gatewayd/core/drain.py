@@ -156,6 +156,13 @@ class Backlog:
         lane.again_s = now.mono_s + UNREADABLE_S
         self._promote(lane)
 
+    def reload(self) -> None:
+        """Another database began: it may hold what memory does not know."""
+        for name, lane in self._lanes.items():
+            if name is not MessageClass.AUDIO_LIVE:
+                lane.more = True
+                lane.spilled = lane.loading_s is not None
+
     def forget(self, ids: Iterable[str]) -> None:
         """These were dropped for space; those in flight stay, their PUBACK may still come."""
         for message_id in ids:

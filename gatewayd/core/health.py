@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from gatewayd.core import topic
+from gatewayd.core.loss import Losses
 from gatewayd.core.model import Body, Component, Draft, Instant, Json, Keep, MessageClass, State
 
 # (state, one line a person understands); called on change.
@@ -74,7 +75,7 @@ class OutboxFacts:
     depth: int
     size_bytes: int
     oldest_s: float | None = None  # age of the oldest waiting message
-    evicted: Mapping[MessageClass, int] = field(default_factory=dict)
+    lost: Losses = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,15 +221,19 @@ class Health:
         told = replace(self, told=settled, told_s=now.mono_s, worse_since=waiting, untold=frozenset())
         return told, draft
 
-    def status_line(self, *, hearing: int, online: bool, waiting: int, alarms: int) -> str:
+    def status_line(self, *, hearing: int, online: bool, waiting: int | None, alarms: int) -> str:
         """What a person wants to know, in one line: for systemd's STATUS.
 
-        `hearing`: tags seen now; `waiting`: messages in the outbox; `alarms`: open ones.
+        `hearing`: tags seen now; `waiting`: messages in the outbox, None while they are counted; `alarms`:
+        open ones.
         """
         parts = [f"{alarms} open alarm{_plural(alarms)}"] if alarms else []
         if self.conditions[Component.RADIO].state is not State.OFF:
             parts.append(f"hearing {hearing} tag{_plural(hearing)}")
-        parts += ["online" if online else "offline", f"{waiting} waiting"]
+        parts += [
+            "online" if online else "offline",
+            "counting what waits" if waiting is None else f"{waiting} waiting",
+        ]
         parts += [
             f"{component} {condition.state}: {condition.detail}"
             for component, condition in self.conditions.items()
@@ -322,7 +327,8 @@ def _outbox(outbox: OutboxFacts) -> Body:
             "depth": outbox.depth,
             "bytes": outbox.size_bytes,
             "oldest_s": outbox.oldest_s,
-            "evicted": {str(name): count for name, count in outbox.evicted.items()},
+            "evicted": {str(name): loss.count for name, loss in outbox.lost.items()},
+            "lost": {str(name): loss.body for name, loss in outbox.lost.items()} or None,
         }
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.core.model import MessageClass
-from gatewayd.edge.outbox.file import SCHEMA_VERSION, is_damage, read_only
+from gatewayd.edge.outbox.file import SCHEMA_VERSION, DamagedDatabaseError, asides, is_damage, read_only
 from gatewayd.edge.outbox.reading import read_stored
 from gatewayd.selftest.machine import Machine
 from gatewayd.selftest.row import Finding, amount, count, fail, ok, warn
@@ -88,7 +88,7 @@ def look(folder: Path, path: Path, budget_bytes: int, machine: Machine) -> Disk:
         sync_s=sync_s,
         problem=problem,
         outbox=_outbox(path) if path.exists() else None,
-        aside=tuple(sorted(_databases_aside(path))),
+        aside=tuple(_databases_aside(path)),
     )
 
 
@@ -121,13 +121,10 @@ def _filesystem(path: Path, mounts: str) -> str:
     return found
 
 
-def _databases_aside(path: Path) -> set[str]:
+def _databases_aside(path: Path) -> list[str]:
     with suppress(OSError):
-        return {
-            file.name.removesuffix("-wal").removesuffix("-shm")
-            for file in path.parent.glob(f"{path.name}.corrupt-*")
-        }
-    return set()
+        return [file.name for file in asides(path)]
+    return []
 
 
 def _outbox(path: Path) -> Outbox:
@@ -142,7 +139,7 @@ def _outbox(path: Path) -> Outbox:
             connection.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
             check = _check(connection)
         stored = read_stored(path)
-    except (sqlite3.Error, OSError) as error:
+    except (DamagedDatabaseError, sqlite3.Error, OSError) as error:
         return Outbox(version=version, problem=str(error), damaged=is_damage(error), owner=owner)
     return Outbox(
         version=version,

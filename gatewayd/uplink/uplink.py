@@ -24,7 +24,7 @@ from gatewayd.core.health import Alive, OutboxFacts, Report
 from gatewayd.core.link import backoff_s
 from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass, State
 from gatewayd.edge.mqtt import FAILURE, Incoming, LinkError
-from gatewayd.edge.outbox import Batch, Evicted, Outbox
+from gatewayd.edge.outbox import Batch, Evicted, Outbox, Stored
 from gatewayd.uplink.race import first_link
 from gatewayd.uplink.wire import Link, Wire
 
@@ -114,7 +114,6 @@ class Uplink:
         self._refused: Counter[str] = Counter()
         self._refused_s = float("-inf")
         self._refusal = "the broker refuses messages"  # and the last one's reason
-        self._dropped: Counter[MessageClass] = Counter()
         outbox.on_evicted = self._evicted
         outbox.on_replaced = self._replaced
 
@@ -140,17 +139,18 @@ class Uplink:
         """What brokers refused, by reason."""
         return dict(self._refused)
 
-    async def facts(self) -> OutboxFacts:
-        """What waits, on disk and in memory, and what was dropped for space."""
+    async def facts(self) -> OutboxFacts | None:
+        """What waits, on disk and in memory, and what was dropped for space; None while it is counted."""
         stored = await self._outbox.stored()
         unstored = self._backlog.unstored
-        if stored is None:
-            return OutboxFacts(depth=len(unstored), size_bytes=0, evicted=dict(self._dropped))
+        if stored is None and self._outbox.usable:
+            return None
+        stored = stored or Stored()
         return OutboxFacts(
             depth=sum(stored.rows.values()) + len(unstored),
             size_bytes=stored.size_bytes,
             oldest_s=None if stored.oldest is None else age_s(stored.oldest, self._now()),
-            evicted=dict(Counter(stored.evicted) + self._dropped),
+            lost=self._outbox.losses,
         )
 
     def send(self, batch: Batch) -> None:
@@ -161,7 +161,7 @@ class Uplink:
             stored = self._outbox.store(Batch(messages=durable, records=batch.records, forget=batch.forget))
             stored.add_done_callback(partial(self._stored, durable))
         for message in batch.messages:
-            if message.sound is not None and self._outbox.usable:
+            if message.sound is not None and self._outbox.takes_sound:
                 self._sound[message.id] = message
                 loop.call_later(SOUND_WAITS_S, self._release_sound, message.id)
             else:
@@ -427,14 +427,14 @@ class Uplink:
         self._backlog.forget(evicted.ids)
 
     def _replaced(self) -> None:
+        self._backlog.reload()
         self._outbox.store(Batch(messages=self._backlog.held))
         self._on_outbox_replaced()
 
     def _drop_overfull(self) -> None:
         lost = self._backlog.overfull()
         if lost:
-            self._dropped.update(message.message_class for message in lost)
-            self._outbox.confirm(message.id for message in lost)
+            self._outbox.drop(lost)
             logger.warning("memory is full and the disk takes nothing: dropped %d messages", len(lost))
 
     # --- time -----------------------------------------------------------------------------------------------

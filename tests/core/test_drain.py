@@ -454,6 +454,18 @@ def test_what_was_evicted_from_disk_is_dropped_unless_in_flight() -> None:
     assert len(backlog.known) == 1
 
 
+def test_another_database_is_read_from_its_beginning() -> None:
+    """It may hold what memory does not know; live sound lies in memory alone."""
+    backlog = opened()
+    assert backlog.to_load(NOW) == ()
+    backlog.reload()
+    assert set(backlog.to_load(NOW)) == ON_DISK
+    backlog.reload()
+    backlog.loaded(MessageClass.ALARM, (message(1),), more=False)
+    assert drained(backlog) == ["m1"]
+    assert backlog.to_load(NOW) == (MessageClass.ALARM,)
+
+
 def test_memory_drops_the_lowest_class_first_and_never_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a disk memory is bounded: telemetry goes first, then sound; alarms stay."""
     monkeypatch.setattr(drain, "MEMORY_BYTES", 4_500)

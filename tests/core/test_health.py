@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gatewayd.core.health import Facts, Health, HostFacts, OutboxFacts, power
 from gatewayd.core.journal import MessageId, fields
+from gatewayd.core.loss import Loss
 from gatewayd.core.model import ClockSource, Component, Draft, Instant, Keep, MessageClass, State
 
 INTERVAL_S = 30.0
@@ -184,6 +185,7 @@ def test_a_loop_that_was_never_named_is_a_mistake() -> None:
 def test_the_message_is_the_contracts() -> None:
     """The draft is retained, the newest replaces, is never stored; its body has the contract's fields."""
     health = healthy()
+    lost = {MessageClass.AUDIO: Loss(count=7, first=at(1), last=at(2))}
     facts = Facts(
         host=HostFacts(
             undervoltage=False,
@@ -192,7 +194,7 @@ def test_the_message_is_the_contracts() -> None:
             written_bytes=4096,
             versions={"gatewayd": "0.1.0"},
         ),
-        outbox=OutboxFacts(depth=2, size_bytes=900, oldest_s=1.5, evicted={MessageClass.AUDIO: 7}),
+        outbox=OutboxFacts(depth=2, size_bytes=900, oldest_s=1.5, lost=lost),
         external_power=True,
         puback_ms=3.14159,
         sent_today_bytes=12345,
@@ -207,7 +209,13 @@ def test_the_message_is_the_contracts() -> None:
     body.pop("components")
     assert body == {
         "overall": "ok",
-        "outbox": {"depth": 2, "bytes": 900, "oldest_s": 1.5, "evicted": {"audio": 7}},
+        "outbox": {
+            "depth": 2,
+            "bytes": 900,
+            "oldest_s": 1.5,
+            "evicted": {"audio": 7},
+            "lost": {"audio": {"count": 7, "from_at": at(1), "to_at": at(2)}},
+        },
         "puback_ms": 3.1,
         "sent_today_bytes": 12345,
         "written_bytes": 4096,

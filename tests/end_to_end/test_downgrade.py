@@ -20,7 +20,7 @@ async def test_a_newer_outbox_is_left_alone_and_alarms_go_out_from_memory(world:
     await ops.ready(fix=False)
     await ops.until("a refusal", lambda: ops.component("outbox")["state"] == "failed")
     detail = ops.component("outbox")["detail"]
-    assert "version 1 or older, got version 7; left alone, running from memory" in detail
+    assert "version 2 or older, got version 7; left alone, running from memory" in detail
     await world.press(for_s=0)
     alarm = await ops.raised()
     await ops.until("sound", lambda: ops.chunks(alarm))

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from gatewayd.core import payload, topic
-from gatewayd.core.model import Message, MessageClass
-from gatewayd.edge.outbox.file import audio_directory, judged, open_database
+from gatewayd.core import topic
+from gatewayd.core.loss import Losses, added, losses, taken_back
+from gatewayd.core.model import Instant, Message, MessageClass
+from gatewayd.edge.outbox.ballast import BALLAST_BYTES, Ballast
+from gatewayd.edge.outbox.counting import Counts
+from gatewayd.edge.outbox.file import (
+    audio_directory,
+    free_bytes,
+    is_full,
+    judged,
+    move_into_place,
+    open_database,
+)
+from gatewayd.edge.outbox.reading import losses_of
+from gatewayd.edge.outbox.rows import INSERT, instant_of_any, to_row
 from gatewayd.edge.outbox.segments import Place, Segments
 from gatewayd.edge.outbox.work import EVICTED, Evicted, Work
 
-# What a row weighs beyond its body and sound: ids, times, index entries, page overhead (measured: 390–430).
-ROW_BYTES: Final = 420
 ALARM_SHARE: Final = 0.1  # of the budget is kept for alarms
 EVICT_ROWS: Final = 200  # at a time, so that a full outbox never holds up an alarm's transaction for long
+EVICTED_KEPT: Final = 10_000  # more than any window has in flight
 # Evicted first to last. Alarms are not in it.
 EVICTION: Final = (
     MessageClass.TELEMETRY,
@@ -28,63 +38,250 @@ EVICTION: Final = (
 )
 
 
-_INSERT: Final = """
-    INSERT OR IGNORE INTO message (id, class, topic, body, boot, mono, wall, source, uncertainty, run, seq,
-    retain, replaces, clears, expires, response_topic, correlation, size, segment, offset, length)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+class DeletedError(Exception):
+    """The database or its log was deleted while it was open: what is written to it would be gone."""
 
 
 class Database:
-    """The writer's connection. Methods raise sqlite3.Error or OSError when the disk fails."""
+    """The writer's connection. Methods raise sqlite3.Error or OSError when the disk fails.
 
-    def __init__(self, path: Path, budget_bytes: int) -> None:
+    `on_evicted` is told in the writer's thread what was dropped for space, after it was.
+    """
+
+    def __init__(self, path: Path, budget_bytes: int, on_evicted: Callable[[Evicted], None]) -> None:
         """Open or create the outbox at `path`.
 
         NewerDatabaseError and DamagedDatabaseError as their docstrings say.
         """
-        self._connection = open_database(path)
+        self._path = path
+        self._ballast = Ballast(path)
+        self._connection = self._open()
+        self._files = self._identities()
         self._segments = Segments(audio_directory(path))
         self._budget_bytes = budget_bytes
-        self._size_bytes: int | None = None  # not counted yet: a million rows must not delay the first alarm
-
-    def write(self, work: Work, now_s: float) -> None:
-        """Do all of `work` in one transaction; it is durable on return. `now_s`: monotonic."""
+        self._on_evicted = on_evicted
+        self._evicted: dict[str, tuple[MessageClass, Instant]] = {}  # the last, whose PUBACK may still come
+        self._swept = False
+        self.full = False  # the ballast is given up: what room there is belongs to alarms
+        self.counts = Counts(self._connection)
         with judged():
+            records = self._connection.execute("SELECT key, value FROM record WHERE kind = ?", (EVICTED,))
+            self.losses: Losses = losses_of(dict(records.fetchall()))
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return open_database(self._path)
+        except (sqlite3.Error, OSError) as error:
+            if not is_full(error, self._path) or not self._ballast.give_up():
+                raise
+            return self._open()
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def write(self, work: Work, now_s: float) -> Work:
+        """Do `work` in one transaction; it is durable on return. `now_s`: monotonic.
+
+        Return what could not be done now: while the disk is full, the messages that are no alarm's.
+        DeletedError when the database is not where it was any more; then nothing is done.
+        """
+        self._check_place()
+        later = Work()
+        if self.full:
+            work, later = work.without_lower()
+        try:
+            self._write(work, now_s)
+        except (sqlite3.Error, OSError) as error:
+            if not is_full(error, self._path):
+                raise
+            if not self.full:
+                self.full = True
+                work, later = work.without_lower()
+            self._write_though_full(work, now_s, error)
+        return later
+
+    def _write_though_full(self, work: Work, now_s: float, error: Exception) -> None:
+        """Give up the ballast, then what is worth least, until the disk takes it."""
+        while self._ballast.give_up() or self._evict():
+            try:
+                return self._write(work, now_s)
+            except (sqlite3.Error, OSError) as again:
+                if not is_full(again, self._path):
+                    raise
+                error = again
+        raise error
+
+    def _write(self, work: Work, now_s: float) -> None:
+        with judged():
+            self.counts.begin()
             places = {
                 message.id: self._segments.append(_alarm(message), message.sound, now_s)
                 for message in work.messages.values()
                 if message.sound is not None
             }
             self._segments.sync()
+            changes = _Changes()
             with self._transaction():
-                self._delete("replaces AND topic = ?", ((topic_,) for topic_ in work.replaced))
+                self._delete(changes, "replaces AND topic = ?", ((topic_,) for topic_ in work.replaced))
                 for message in work.messages.values():
-                    self._insert(message, places.get(message.id))
-                emptied = self._delete("id = ?", ((message_id,) for message_id in work.confirmed))
+                    self._insert(changes, message, places.get(message.id), work.numbers.get(message.id))
+                self._delete(changes, "id = ?", ((message_id,) for message_id in work.confirmed))
                 for (kind, key), value in work.records.items():
                     self._record(kind, key, value)
-            self._release(emptied)
+                lost = self._count_lost(self._newly_lost(changes, work))
+            self._done(changes, lost)
+            for message_id in self._evicted.keys() & work.confirmed:
+                del self._evicted[message_id]
 
-    def tidy(self, now_s: float) -> Evicted | None:
-        """After a transaction, when nothing else waits: keep the budget, erase ended segments."""
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.commit()
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+
+    def _insert(self, changes: _Changes, message: Message, place: Place | None, n: int | None) -> None:
+        if message.replaces:
+            self._delete(changes, "replaces AND topic = ?", [(message.topic,)])
+        row = to_row(message, place)
+        if self._connection.execute(INSERT, (n, *row)).rowcount:
+            changes.inserted.append((MessageClass(row[1]), row[-1]))
+
+    def _delete(self, changes: _Changes, where: str, values: Iterable[tuple[str | int, ...]]) -> None:
+        statement = f"DELETE FROM message WHERE {where} RETURNING n, class, size, segment"  # noqa: S608 - our own words
+        for value in values:
+            changes.deleted += self._connection.execute(statement, value).fetchall()
+
+    def _newly_lost(self, changes: _Changes, work: Work) -> Losses:
+        """Delete rows that can never be read; return what is lost by this work.
+
+        What was in flight when it was dropped for space, and has arrived after all, is taken off again.
+        """
+        self._delete(changes, "n = ?", ((n,) for n in work.damaged))
+        deleted = {n for n, *_ in changes.deleted}
+        lost = added(work.lost, losses(each for n, each in work.damaged.items() if n in deleted))
+        for message_id in self._evicted.keys() & work.confirmed:
+            lost = added(lost, taken_back(*self._evicted[message_id]))
+        return lost
+
+    def _record(self, kind: str, key: str, value: str | None) -> None:
+        if value is None:
+            self._connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
+        else:
+            self._connection.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (kind, key, value))
+
+    def _count_lost(self, lost: Losses) -> Losses:
+        """Record the losses with the others; return them all."""
+        together = added(self.losses, lost)
+        for name in lost:
+            self._record(EVICTED, name, together[name].to_json() if name in together else None)
+        return together
+
+    def _done(self, changes: _Changes, lost: Losses) -> None:
+        """A transaction is on disk: count what it did, erase the sound that nobody needs any more."""
+        self.losses = lost
+        for name, size in changes.inserted:
+            self.counts.inserted(name, size)
+        for n, class_, size, _ in changes.deleted:
+            self.counts.deleted(n, class_, size)
+        self._release({segment for *_, segment in changes.deleted if segment is not None})
+
+    def _release(self, segments: Iterable[str]) -> None:
+        """Erase those segments that no row points into and no recording writes to."""
+        for segment in segments:
+            pointed = "SELECT EXISTS (SELECT 1 FROM message WHERE segment = ?)"
+            if not self._segments.is_open(segment) and not self._one(pointed, segment):
+                self._segments.remove(segment)
+
+    def _one(self, statement: str, *values: str) -> int:
+        return int(self._connection.execute(statement, values).fetchone()[0])
+
+    # --- tidying --------------------------------------------------------------------------------------------
+
+    def tidy(self, now_s: float) -> bool:
+        """Do a little of what can wait: erase ended segments, count, keep the ballast and the budget.
+
+        To be called while nothing else waits. False: there is nothing to do for now.
+        """
+        self._check_place()
         with judged():
             ended = self._segments.ended(now_s)
             if ended is not None:
                 self._release({ended})
-            if self._size_bytes is None:
-                self._sweep()
-                self._size_bytes = self._one("SELECT coalesce(sum(size), 0) FROM message")
-            if not self._over_budget(self._size_bytes):
-                return None
-            return self._evict()
+            if not self._swept:
+                # what a kill between a segment's sync and its row's commit, or before an erasure, left
+                self._release(self._segments.names())
+                self._swept = True
+            self.counts.go_on()
+            if not self.counts.complete:
+                return True
+            self._keep_ballast()
+            return (self._lacks_room() or self._is_over_budget()) and self._evict()
 
-    def _over_budget(self, size_bytes: int) -> bool:
-        others_budget = self._budget_bytes * (1 - ALARM_SHARE)
-        if size_bytes <= others_budget:
+    def _keep_ballast(self) -> None:
+        if not self._ballast.whole:
+            self.full = not self._ballast.make()
+
+    def _lacks_room(self) -> bool:
+        """Whether a full disk leaves alarms less than the ballast would."""
+        if not self.full:
             return False
-        alarms = self._one("SELECT coalesce(sum(size), 0) FROM message WHERE class = 'alarm'")
-        return size_bytes > self._budget_bytes or size_bytes - alarms > others_budget
+        free = self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size")
+        return free_bytes(self._path.parent) + self._ballast.size_bytes + free < BALLAST_BYTES
+
+    def _is_over_budget(self) -> bool:
+        size_bytes = self.counts.size_bytes
+        lower_bytes = size_bytes - self.counts.sizes_bytes[MessageClass.ALARM]
+        return size_bytes > self._budget_bytes or lower_bytes > self._budget_bytes * (1 - ALARM_SHARE)
+
+    def _evict(self) -> bool:
+        """Drop the oldest rows of the lowest class there is. False: only alarms are left."""
+        for message_class in EVICTION:
+            rows = self._connection.execute(
+                "SELECT n, id, boot, mono, wall, source, uncertainty FROM message WHERE class = ?"
+                " ORDER BY n LIMIT ?",
+                (message_class, EVICT_ROWS),
+            ).fetchall()
+            if not rows:
+                continue
+            changes = _Changes()
+            dropped = {message_id: (message_class, instant_of_any(*at)) for _, message_id, *at in rows}
+            with self._transaction():
+                self._delete(changes, "n = ?", ((n,) for n, *_ in rows))
+                lost = self._count_lost(losses(dropped.values()))
+            self._done(changes, lost)
+            self._remember(dropped)
+            self._on_evicted(Evicted(message_class=message_class, ids=frozenset(dropped)))
+            return True
+        return False
+
+    def _remember(self, dropped: Mapping[str, tuple[MessageClass, Instant]]) -> None:
+        self._evicted |= dropped
+        while len(self._evicted) > EVICTED_KEPT:
+            del self._evicted[next(iter(self._evicted))]
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def rescue(self) -> bool:
+        """Write the database anew that was deleted under us, for we still have it open; and close.
+
+        False: there is another in its place (a file system was mounted over it), which is left as it is.
+        """
+        if self._identities()[0] not in {None, self._files[0]}:
+            self.abandon()
+            return False
+        new = self._path.with_name(self._path.name + ".new")
+        new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        with closing(sqlite3.connect(new)) as copy:
+            self._connection.backup(copy)
+        self.abandon()
+        move_into_place(new, self._path)
+        return True
 
     def close(self) -> None:
         """Close cleanly; what was written is checkpointed."""
@@ -99,112 +296,29 @@ class Database:
         except sqlite3.Error:
             return  # the connection is gone either way
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.rollback()
-            raise
-        self._connection.commit()
+    def _check_place(self) -> None:
+        if self._identities() != self._files:
+            raise DeletedError(f"expected {self._path} and its log where they were, got others or none")
 
-    def _insert(self, message: Message, place: Place | None) -> None:
-        body = payload.dump(message.body)
-        size = len(body) + ROW_BYTES + (place.length if place else 0)
-        if message.replaces:
-            self._delete("replaces AND topic = ?", [(message.topic,)])
-        inserted = self._connection.execute(
-            _INSERT,
-            (
-                message.id,
-                _stored_class(message),
-                message.topic,
-                body,
-                message.at.boot,
-                message.at.mono_s,
-                message.at.wall_s,
-                message.at.source,
-                message.at.uncertainty_ms,
-                message.run,
-                message.seq,
-                message.retain,
-                message.replaces,
-                message.clears,
-                message.expires_s,
-                message.response_topic,
-                message.correlation,
-                size,
-                place.segment if place else None,
-                place.offset if place else None,
-                place.length if place else None,
-            ),
-        ).rowcount
-        if inserted and self._size_bytes is not None:
-            self._size_bytes += size
+    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
+        """Which files stand where the database and its log were opened."""
+        return tuple(_identity(self._path.with_name(self._path.name + ending)) for ending in ("", "-wal"))
 
-    def _delete(self, where: str, values: Iterable[tuple[str | int, ...]]) -> set[str]:
-        """Delete rows; return the segments they pointed into."""
-        segments: set[str] = set()
-        statement = f"DELETE FROM message WHERE {where} RETURNING size, segment"  # noqa: S608 - our own words
-        for value in values:
-            for size, segment in self._connection.execute(statement, value).fetchall():
-                if self._size_bytes is not None:
-                    self._size_bytes -= size
-                if segment is not None:
-                    segments.add(segment)
-        return segments
 
-    def _record(self, kind: str, key: str, value: str | None) -> None:
-        if value is None:
-            self._connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
-        else:
-            self._connection.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (kind, key, value))
+class _Changes:
+    """What a transaction inserted (class, size) and deleted (n, class, size, segment)."""
 
-    def _release(self, segments: Iterable[str]) -> None:
-        """Erase those segments that no row points into and no recording writes to."""
-        for segment in segments:
-            if not self._segments.is_open(segment) and not self._one(
-                "SELECT EXISTS (SELECT 1 FROM message WHERE segment = ?)", segment
-            ):
-                self._segments.remove(segment)
+    def __init__(self) -> None:
+        self.inserted: list[tuple[MessageClass, int]] = []
+        self.deleted: list[tuple[int, str, int, str | None]] = []
 
-    def _sweep(self) -> None:
-        """Erase what a kill between a segment's sync and its row's commit, or before an erasure, left."""
-        self._release(self._segments.names())
 
-    def _evict(self) -> Evicted | None:
-        """Drop the oldest rows of the lowest class there is. None: only alarms are left."""
-        for message_class in EVICTION:
-            rows = self._connection.execute(
-                "SELECT n, id, wall FROM message WHERE class = ? ORDER BY n LIMIT ?",
-                (message_class, EVICT_ROWS),
-            ).fetchall()
-            if not rows:
-                continue
-            with self._transaction():
-                emptied = self._delete("n = ?", ((n,) for n, _, _ in rows))
-                self._count_evicted(message_class, [wall_s for _, _, wall_s in rows])
-            self._release(emptied)
-            return Evicted(message_class=message_class, ids=frozenset(row[1] for row in rows))
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
         return None
-
-    def _count_evicted(self, message_class: MessageClass, walls: list[float]) -> None:
-        row = self._connection.execute(
-            "SELECT value FROM record WHERE kind = ? AND key = ?", (EVICTED, message_class)
-        ).fetchone()
-        total = json.loads(row[0]) if row else {"count": 0, "from": min(walls)}
-        total |= {"count": total["count"] + len(walls), "to": max(walls)}
-        self._record(EVICTED, message_class, json.dumps(total))
-
-    def _one(self, statement: str, *values: str) -> int:
-        return int(self._connection.execute(statement, values).fetchone()[0])
-
-
-def _stored_class(message: Message) -> MessageClass:
-    """Sound that is read back from disk is no longer live."""
-    return MessageClass.AUDIO if message.message_class is MessageClass.AUDIO_LIVE else message.message_class
+    return found.st_dev, found.st_ino
 
 
 def _alarm(message: Message) -> str:

@@ -42,19 +42,23 @@ class Segments:
 
     def append(self, alarm: str, sound: bytes, now_s: float) -> Place:
         """Append one chunk. It is durable after the next `sync`. `now_s`: monotonic."""
-        if alarm != self._alarm or self._length >= SEGMENT_BYTES:
+        if alarm != self._alarm or self._length >= SEGMENT_BYTES or self._deleted():
             self.close()
         if self._descriptor is None:
             self._descriptor = self._create(alarm)
         place = Place(segment=self._name, offset=self._length, length=len(sound))
         rest = memoryview(sound)
         while rest:
-            written = os.write(self._descriptor, rest)
+            written = os.pwrite(self._descriptor, rest, self._length)
             self._length += written
             rest = rest[written:]
         self._synced = False
         self._written_s = now_s
         return place
+
+    def _deleted(self) -> bool:
+        """Say whether somebody deleted the file: what is written to it would be gone with its closing."""
+        return self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0
 
     def sync(self) -> None:
         """Make everything appended so far durable."""

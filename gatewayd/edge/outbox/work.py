@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from gatewayd.core.loss import Losses, added
 from gatewayd.core.model import Instant, Message, MessageClass
 
 RecordKey: TypeAlias = tuple[str, str]  # kind, key
@@ -20,11 +21,15 @@ class Work:
     records: dict[RecordKey, str | None] = field(default_factory=dict)  # None: forget it
     confirmed: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)  # topics whose row gave way to one that needs none
+    lost: Losses = field(default_factory=dict)  # dropped, and not counted on disk yet
+    damaged: dict[int, tuple[MessageClass, Instant]] = field(default_factory=dict)  # rows to drop, by number
+    numbers: dict[str, int] = field(default_factory=dict)  # of saved `messages`: their place in the order
+    newest: dict[str, str] = field(default_factory=dict)  # of `messages`, where only the newest counts
 
     def __bool__(self) -> bool:
-        return bool(self.messages or self.records or self.confirmed or self.replaced)
-
-    newest: dict[str, str] = field(default_factory=dict)  # of `messages`, where only the newest counts
+        return bool(
+            self.messages or self.records or self.confirmed or self.replaced or self.lost or self.damaged
+        )
 
     @property
     def topics(self) -> set[str]:
@@ -56,6 +61,8 @@ class Work:
             self.put(message)
         self.records |= newer.records
         self.confirmed |= newer.confirmed
+        self.lost = added(self.lost, newer.lost)
+        self.damaged |= newer.damaged
         for message_id in newer.confirmed:
             self.drop(message_id)
 
@@ -64,6 +71,15 @@ class Work:
         self.confirmed |= ids - self.messages.keys()
         for message_id in ids:
             self.drop(message_id)
+
+    def without_lower(self) -> tuple[Work, Work]:
+        """Return what a full disk has to take (alarms, records, what is deleted), and the other messages."""
+        now, later = Work(), Work()
+        for message in self.messages.values():
+            (now if message.message_class is MessageClass.ALARM else later).put(message)
+        now.records, now.confirmed, now.replaced = self.records, self.confirmed, self.replaced
+        now.lost, now.damaged = self.lost, self.damaged
+        return now, later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +91,38 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """What a page need not bring: ids, numbers of damaged rows, and topics that have a newer message."""
+
+    ids: Collection[str] = ()
+    damaged: Collection[int] = ()
+    topics: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """The oldest rows of a class, and whether there are more.
 
-    `damaged`: rows that never can be read; `unreadable`: rows whose sound the disk did not give.
+    `damaged`: rows that never can be read, by number, and when they happened as far as they still tell;
+    `unreadable`: rows whose sound the disk did not give.
     """
 
     messages: tuple[Message, ...] = ()
     more: bool = False
-    damaged: frozenset[str] = frozenset()
+    damaged: Mapping[int, Instant] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What lies in the outbox: rows and bytes by class, when the oldest happened, what was evicted."""
+    """What lies in the outbox: rows and bytes by class, when the oldest happened, what was dropped."""
 
     rows: Mapping[MessageClass, int] = field(default_factory=dict)
-    size_bytes: int = 0
+    sizes_bytes: Mapping[MessageClass, int] = field(default_factory=dict)
     oldest: Instant | None = None
-    evicted: Mapping[MessageClass, int] = field(default_factory=dict)
+    lost: Losses = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it."""
+        return sum(self.sizes_bytes.values())

@@ -1,0 +1,246 @@
+"""A disk that is full, read-only or gone: real file systems, small enough to be filled."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sending import Maker, Reports, running_outbox, until
+
+from gatewayd.core.model import Message, MessageClass, State
+from gatewayd.edge.outbox import Batch, Outbox, Page
+from gatewayd.edge.outbox.ballast import BALLAST_BYTES
+
+ALARM, AUDIO, POSITION = MessageClass.ALARM, MessageClass.AUDIO, MessageClass.POSITION
+DISK_BYTES = 6 * BALLAST_BYTES
+
+
+class Disk:
+    """An ext4 file system of its own, in a file behind a loop device."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image = folder / "disk.img"
+        self.point = folder / "disk"
+        self.point.mkdir()
+        # What lies below it takes nothing: as on a gateway whose root is never written to.
+        run("mount", "--bind", str(self.point), str(self.point))
+        run("mount", "-o", "remount,bind,ro", str(self.point))
+        with self.image.open("wb") as image:
+            image.truncate(DISK_BYTES)
+        run("mkfs.ext4", "-q", str(self.image))
+        self.device = run("losetup", "--find", "--show", str(self.image))
+        self.mount()
+
+    def mount(self, *options: str) -> None:
+        run("mount", *options, self.device, str(self.point))
+
+    def unmount(self) -> None:
+        run("umount", str(self.point))
+
+    def break_down(self) -> None:
+        """Refuse every write from now on, as Linux does with a file system on a failing SD card."""
+        run("mount", "-o", "remount,abort", str(self.point))
+
+    def mend(self) -> None:
+        """Take writes again, mounted anew."""
+        self.unmount()
+        self.mount()
+
+    def fill(self) -> None:
+        """Let something else take all that is left."""
+        with (self.point / "filler").open("ab", buffering=0) as filler, suppress(OSError):
+            while filler.write(bytes(1 << 16)):
+                pass
+        with (self.point / "filler").open("ab", buffering=0) as filler, suppress(OSError):
+            while filler.write(bytes(512)):
+                pass
+
+    def relieve(self) -> None:
+        (self.point / "filler").unlink()
+
+    def give_back(self) -> None:
+        unmount = ["umount", "-l", str(self.point)]
+        for command in (unmount, unmount, ["losetup", "--detach", self.device]):
+            subprocess.run(command, check=False, capture_output=True)
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if os.geteuid() != 0 or shutil.which("losetup") is None:
+        pytest.skip("only root may mount a file system of its own")
+    try:
+        found = Disk(tmp_path)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this machine mounts no loop device: {error.stderr.strip()}")
+    yield found
+    found.give_back()
+
+
+async def all_of(outbox: Outbox, name: MessageClass) -> tuple[Message, ...]:
+    page = await outbox.page(name, (), 10_000)
+    assert isinstance(page, Page)
+    return page.messages
+
+
+async def alarms(outbox: Outbox) -> int:
+    return len(await all_of(outbox, ALARM))
+
+
+async def whole(ballast: Path) -> None:
+    await until(lambda: ballast.exists() and ballast.stat().st_blocks * 512 >= BALLAST_BYTES)
+
+
+async def test_alarms_still_go_in_when_the_disk_is_full_and_sound_gives_way(disk: Disk) -> None:
+    """The ballast is given up for them; sound waits in memory, and goes in once there is room again."""
+    make, reports = Maker(), Reports()
+    path = disk.point / "state" / "outbox.db"
+    ballast = path.with_name("outbox.db.ballast")
+    async with running_outbox(path, reports, tidy_s=0.05) as outbox:
+        await whole(ballast)
+        disk.fill()
+        stored = [
+            await outbox.store(Batch(messages=(make(),), records={("alarm", "a"): f"{n}" * 2000}))
+            for n in range(300)
+        ]
+        sound = outbox.store(Batch(messages=(make(AUDIO, "alarm/a/audio/0", sound=b"s" * 9000),)))
+        await outbox.store(Batch())
+        assert len(stored) == await alarms(outbox) == 300
+        assert ballast.stat().st_size < BALLAST_BYTES
+        assert not sound.done()
+        assert not outbox.takes_sound
+        assert reports.state is State.DEGRADED
+        assert "the disk is full: alarms go in" in reports.said[-1][1]
+        disk.relieve()
+        await sound
+        await whole(ballast)
+        await until(lambda: reports.state is State.OK)
+    async with running_outbox(path) as outbox:
+        assert await alarms(outbox) == 300
+        assert not outbox.losses
+
+
+async def test_a_full_disk_costs_the_lowest_classes_and_no_alarm(disk: Disk) -> None:
+    """More alarms than the ballast holds: positions go, oldest first, counted as lost; alarms all go in."""
+    make = Maker()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path, tidy_s=0.05) as outbox:
+        await whole(path.with_name("outbox.db.ballast"))
+        positions = tuple(make(POSITION, "position", body={"x": "p" * 1000}) for _ in range(8000))
+        await outbox.store(Batch(messages=positions))
+        disk.fill()
+        for _ in range(40):
+            await outbox.store(Batch(messages=tuple(make(body={"x": "a" * 2000}) for _ in range(100))))
+        assert await alarms(outbox) == 4000
+        loss = outbox.losses[POSITION]
+        assert loss.first == positions[0].at
+        assert loss.last == positions[loss.count - 1].at
+        await outbox.store(Batch())
+    disk.relieve()
+    async with running_outbox(path) as outbox:
+        assert len(await all_of(outbox, POSITION)) == 8000 - outbox.losses[POSITION].count
+
+
+async def test_an_outbox_begins_on_a_full_disk_by_the_room_of_its_ballast(disk: Disk) -> None:
+    """What waits is read and alarms are stored, though nothing was free at the start."""
+    make = Maker()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path, tidy_s=0.05) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+        await whole(path.with_name("outbox.db.ballast"))
+    disk.fill()
+    async with running_outbox(path, tidy_s=0.05) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+        assert await alarms(outbox) == 2
+
+
+async def test_a_disk_full_of_other_things_is_run_without_until_there_is_room(disk: Disk) -> None:
+    """A new gateway with no room for a database: it says why, and begins one when there is room."""
+    reports = Reports()
+    disk.fill()
+    async with running_outbox(disk.point / "state" / "outbox.db", reports) as outbox:
+        assert reports.said == [(State.FAILED, "the disk is full; running from memory")]
+        stored = outbox.store(Batch(messages=(Maker()(),)))
+        await asyncio.sleep(0.2)
+        assert not stored.done()
+        disk.relieve()
+        await stored
+        assert reports.state is State.OK
+
+
+async def test_a_damaged_outbox_is_set_aside_on_a_full_disk_too(disk: Disk) -> None:
+    """The new one begins by the room of the ballast."""
+    make, reports = Maker(), Reports()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+        await whole(path.with_name("outbox.db.ballast"))
+    path.write_bytes(b"damaged" + path.read_bytes()[7:])
+    disk.fill()
+    async with running_outbox(path, reports, tidy_s=0.05) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+        assert await alarms(outbox) == 1
+    assert len(list(path.parent.glob("outbox.db.corrupt-*"))) == 1
+
+
+async def test_a_disk_that_refuses_writes_is_run_without_until_it_takes_them(disk: Disk) -> None:
+    """From memory meanwhile; what was on it is there again, and what waited goes in."""
+    make, reports = Maker(), Reports()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path, reports, tidy_s=0.05) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+        disk.break_down()
+        stored = outbox.store(Batch(messages=(make(),)))
+        await until(lambda: reports.state is State.FAILED)
+        assert reports.said[-1][1].endswith("; running from memory")
+        assert not stored.done()
+        disk.mend()
+        await stored
+        await until(lambda: reports.state is State.OK)
+        assert await alarms(outbox) == 2
+
+
+async def test_alarms_are_read_from_a_disk_that_is_read_only(disk: Disk) -> None:
+    """They go out though nothing can be written; it is said, and over once the disk is writable."""
+    make, reports = Maker(), Reports()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path) as outbox:
+        await outbox.store(
+            Batch(messages=(make(), make(POSITION, "position")), records={("alarm", "a"): "1"})
+        )
+    disk.unmount()
+    disk.mount("-o", "ro")
+    async with running_outbox(path, reports) as outbox:
+        assert reports.said == [(State.FAILED, "the disk is read-only; running from memory")]
+        assert await alarms(outbox) == 1
+        assert await outbox.records("alarm") == {"a": "1"}
+        assert await outbox.page(POSITION, (), 10) is None
+        run("mount", "-o", "remount,rw", str(disk.point))
+        await outbox.store(Batch(messages=(make(),)))
+        assert reports.state is State.OK
+        assert await alarms(outbox) == 2
+
+
+async def test_a_file_system_mounted_over_the_outbox_keeps_what_is_on_it(disk: Disk) -> None:
+    """A daemon that began before its disk was there goes on with what it finds, and overwrites nothing."""
+    make = Maker()
+    path = disk.point / "outbox.db"
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(make(),)))
+    disk.unmount()
+    run("mount", "-o", "remount,bind,rw", str(disk.point))
+    replaced: list[bool] = []
+    async with running_outbox(path) as outbox:
+        outbox.on_replaced = lambda: replaced.append(True)
+        await outbox.store(Batch(messages=(make(),)))
+        disk.mount()
+        await outbox.store(Batch(messages=(make(),)))
+        assert await alarms(outbox) == 2
+        assert replaced == [True]
