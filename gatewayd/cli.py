@@ -15,6 +15,7 @@ from gatewayd import __version__
 
 if TYPE_CHECKING:
     from gatewayd.config.problem import Problem
+    from gatewayd.outbox.command import Options
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -62,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("selftest", help="what is wrong with this gateway, and what to do about it")
     )
     _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
+    _outbox_commands(commands.add_parser("outbox", help="what waits for a broker"))
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
     _tags_commands(commands.add_parser("tags", help="tags on the air"))
     _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
@@ -132,6 +134,28 @@ def _monitor_command(parser: argparse.ArgumentParser) -> None:
         "--save", type=Path, metavar="FILE", help="keep the sound, in order and without doubles"
     )
     parser.set_defaults(command=_monitor)
+
+
+def _outbox_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    stats = commands.add_parser("stats", help="what waits, by class, and what was dropped or set aside")
+    listing = commands.add_parser("list", help="each message that waits, in the order of classes")
+    export = commands.add_parser(
+        "export", help="a ZIP file with all that waits: messages to read, sound to play"
+    )
+    for command in (stats, listing, export):
+        _config_option(command)
+        command.add_argument(
+            "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
+        )
+        command.add_argument(
+            "--database", type=Path, metavar="DB", help="this one: of another card, or one that was set aside"
+        )
+        command.add_argument("--json", action="store_true", help="for programs")
+    export.add_argument("file", type=Path, metavar="FILE", help="a new one; of nobody else to be read")
+    stats.set_defaults(command=_outbox_stats)
+    listing.set_defaults(command=_outbox_list)
+    export.set_defaults(command=_outbox_export)
 
 
 def _demo_command(parser: argparse.ArgumentParser) -> None:
@@ -272,6 +296,36 @@ def _monitor(arguments: argparse.Namespace) -> int:
             listen=arguments.listen,
             save=arguments.save,
         )
+    )
+
+
+def _outbox_stats(arguments: argparse.Namespace) -> int:
+    from gatewayd.outbox import command
+
+    return command.stats(_outbox_options(arguments))
+
+
+def _outbox_list(arguments: argparse.Namespace) -> int:
+    from gatewayd.outbox import command
+
+    return command.list_all(_outbox_options(arguments))
+
+
+def _outbox_export(arguments: argparse.Namespace) -> int:
+    from gatewayd.outbox import command
+
+    return command.export(_outbox_options(arguments), arguments.file)
+
+
+def _outbox_options(arguments: argparse.Namespace) -> Options:
+    from gatewayd.outbox.command import Options
+
+    return Options(
+        config=arguments.config,
+        state=arguments.state,
+        database=arguments.database,
+        as_json=arguments.json,
+        environ=os.environ,
     )
 
 

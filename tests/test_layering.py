@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "scan": {"core", "config", "edge", "scan"},
     "selftest": {"core", "config", "edge", "timekeeper", "selftest"},
     "monitor": {"core", "config", "monitor"},
+    "outbox": {"core", "config", "edge", "monitor", "selftest", "outbox"},
     "demo": {"core", "config", "sim", "monitor"},
     "manual": {"core", "config", "cli"},
-    "cli": {"core", "config", "edge", "run", "scan", "selftest", "monitor", "demo"},
+    "cli": {"core", "config", "edge", "run", "scan", "selftest", "monitor", "outbox", "demo"},
     "__main__": {"cli"},
     "__init__": set(),
 }
