@@ -7,14 +7,13 @@ in flight, or refused and waiting for another try.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final
 
+from gatewayd.core.lane import Entry, Lane, since_s
 from gatewayd.core.link import Window, refused_s, smoothed, suspect_after_s
-from gatewayd.core.model import ClockSource, Instant, Keep, Message, MessageClass
+from gatewayd.core.model import Instant, Keep, Message, MessageClass
 from gatewayd.core.payload import LIVE_S
 
 ORDER: Final = tuple(MessageClass)
@@ -36,60 +35,12 @@ LONG_S: Final = 5.0
 UNREADABLE_S: Final = 5.0  # a disk that could not be read is asked again so often
 # Without a disk: an hour and a half of sound, or a day and more of positions, in less RAM than one import.
 MEMORY_BYTES: Final = 16 << 20
-ENTRY_BYTES: Final = 1_000  # what a message weighs in memory beside its sound
 # So many refused messages say that the broker refuses the class: the rest of it stays on disk meanwhile.
 REFUSED: Final = 100
 # A broker may refuse one kind of alarm message and take another: alarms never wait for each other. What is
 # refused of them is only kept from filling memory (5 MB; a year and more of a gateway's events).
 REFUSED_ALARMS: Final = 5_000
-PACKETS_KEPT: Final = 2  # of the broker's Receive Maximum: birth and farewell are counted nowhere
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Entry:
-    message: Message
-    name: MessageClass  # the lane it is in: live sound changes over
-    stored: bool
-    failures: int = 0  # how often the broker refused it
-    sent_s: float = 0.0
-    refusal: int = 0  # the last one's number, while it waits for another try
-    gone: bool = False  # replaced, dropped or on disk only: to be skipped wherever it still stands
-
-    @property
-    def size(self) -> int:
-        return ENTRY_BYTES + len(self.message.sound or b"")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Lane:
-    """What waits of one class: the oldest in `queue`; `more` on disk; then `overflow`, not on disk yet.
-
-    Beside them `refused` waits for another try; `retried` is in flight after it was refused.
-    """
-
-    queue: deque[_Entry] = field(default_factory=deque)
-    overflow: dict[str, _Entry] = field(default_factory=dict)
-    refused: dict[str, _Entry] = field(default_factory=dict)
-    retried: set[str] = field(default_factory=set)
-    more: bool = True
-    loading_s: float | None = None  # since when a page is awaited
-    again_s: float = 0.0  # when an unreadable disk is asked again
-    spilled: bool = False  # while a page is awaited, more went to disk only
-    replaced: set[str] = field(default_factory=set)  # topics replaced while a page is awaited
-
-    def head(self) -> _Entry | None:
-        while self.queue and self.queue[0].gone:
-            self.queue.popleft()
-        return self.queue[0] if self.queue else None
-
-    def oldest(self) -> _Entry | None:
-        """The oldest of what memory may let go of."""
-        return (
-            next(iter(self.refused.values()), None) or self.head() or next(iter(self.overflow.values()), None)
-        )
-
-    def refuses(self, most: int) -> bool:
-        return len(self.refused) + len(self.retried) >= most
+PACKETS_KEPT: Final = 1  # of the broker's Receive Maximum: the farewell is counted nowhere
 
 
 class Backlog:
@@ -98,13 +49,13 @@ class Backlog:
     def __init__(self) -> None:
         self.puback_s: float | None = None  # smoothed
         self._window: Window | None = None
-        self._lanes = {name: _Lane() for name in MessageClass}
+        self._lanes = {name: Lane() for name in MessageClass}
         self._lanes[MessageClass.AUDIO_LIVE].more = False
-        self._entries: dict[str, _Entry] = {}
-        self._in_flight: dict[str, _Entry] = {}  # in the order they were published
+        self._entries: dict[str, Entry] = {}
+        self._in_flight: dict[str, Entry] = {}  # in the order they were published
         self._refused: list[tuple[float, int, str]] = []  # heap: when it is due, which refusal it was, its id
         self._refusals = 0
-        self._by_topic: dict[str, _Entry] = {}  # where only the newest counts
+        self._by_topic: dict[str, Entry] = {}  # where only the newest counts
         self._latest: dict[str, Message] = {}  # never stored: published again on each session
         self._bytes = 0
 
@@ -116,7 +67,7 @@ class Backlog:
             return
         if message.keep is Keep.NEVER and message.retain:
             self._latest[message.topic] = message
-        entry = _Entry(message=message, name=message.message_class, stored=stored)
+        entry = Entry(message=message, name=message.message_class, stored=stored)
         self._enter(entry)
         self._put(entry)
 
@@ -139,7 +90,7 @@ class Backlog:
             replaced = message.topic in lane.replaced or message.topic in self._by_topic
             if message.id in self._entries or (message.replaces and replaced):
                 continue
-            entry = _Entry(message=message, name=name, stored=True)
+            entry = Entry(message=message, name=name, stored=True)
             self._enter(entry)
             lane.queue.append(entry)
         lane.more = more or lane.spilled
@@ -229,11 +180,12 @@ class Backlog:
     # --- what goes out --------------------------------------------------------------------------------------
 
     def connected(self, receive_maximum: int) -> None:
-        """A session began. The broker may be another one: what is never stored is published anew, and what
-        was refused is tried again.
-        """
+        """A session began. The broker may be another one: what was refused is tried again."""
         self._window = Window(max(1, receive_maximum - PACKETS_KEPT))
-        self._return_refused(float("inf"))
+        self._return_refused(float("inf"), blamed=False)
+
+    def retell(self) -> None:
+        """The broker may have lost what it retained: what is never stored is published anew."""
         for message in self._latest.values():
             self.add(message)
 
@@ -248,17 +200,17 @@ class Backlog:
             alarm = name is MessageClass.ALARM
             if not alarm and lane.refuses(REFUSED):
                 continue
-            entry = lane.head()
+            entry = lane.next(now)
             if entry is None and lane.overflow and not self._waits_for_page(name, lane, now):
                 self._promote(lane)
-                entry = lane.head()
+                entry = lane.next(now)
             if entry is None:
                 if lane.loading_s is not None and now.mono_s - lane.loading_s <= BRIEF_S:
                     return None  # a lower class must not overtake what the disk is about to bring
                 continue
             if not (self._window.has_room_for_alarm if alarm else self._window.has_room):
                 return None
-            lane.queue.popleft()
+            lane.take(entry)
             entry.sent_s = now.mono_s
             if entry.failures:
                 lane.retried.add(entry.message.id)
@@ -269,7 +221,9 @@ class Backlog:
     def sent(self, message_id: str, size: int, now: Instant) -> None:
         """It was published: `size` bytes on the wire."""
         if self._window is not None:
-            self._window.sent(message_id, size, now.mono_s)
+            entry = self._in_flight.get(message_id)  # none: the session's birth
+            alarm = entry is not None and entry.message.message_class is MessageClass.ALARM
+            self._window.sent(message_id, size, now.mono_s, alarm=alarm)
 
     def confirmed(self, message_id: str, now: Instant) -> Message | None:
         """Its PUBACK came with success: it is done. Return it, if it was in flight."""
@@ -304,6 +258,18 @@ class Backlog:
         heappush(self._refused, (now.mono_s + refused_s(entry.failures), entry.refusal, message_id))
         return None
 
+    def blame(self) -> str | None:
+        """The broker ended the session over something it was sent: return what it was, to be `refused`.
+
+        It is the oldest in flight, for a broker acknowledges in order (MQTT 5, section 4.6). It is tried
+        again when it is due, not with the next session, which would end as this one did.
+        """
+        entry = next(iter(self._in_flight.values()), None)
+        if entry is None:
+            return None
+        entry.blamed = True
+        return entry.message.id
+
     def disconnected(self) -> None:
         """The session ended: what was in flight waits again, before everything else of its class."""
         self._window = None
@@ -324,6 +290,10 @@ class Backlog:
         oldest_s = self._oldest_alarm_s()
         return oldest_s is not None and now.mono_s - oldest_s > suspect_after_s(self.puback_s)
 
+    def stalled(self, now: Instant) -> bool:
+        """Say whether the broker has acknowledged nothing for long, though something is in flight."""
+        return self._window is not None and self._window.stalled(now.mono_s)
+
     @property
     def refuses(self) -> bool:
         """Whether anything waits that the broker refused."""
@@ -331,7 +301,7 @@ class Backlog:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _enter(self, entry: _Entry) -> None:
+    def _enter(self, entry: Entry) -> None:
         message = entry.message
         if message.replaces:
             older = self._by_topic.get(message.topic)
@@ -342,7 +312,7 @@ class Backlog:
         self._entries[message.id] = entry
         self._bytes += entry.size
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: Entry) -> None:
         """Take an entry out of memory; deques skip it later."""
         message = entry.message
         if self._entries.pop(message.id, None) is None:
@@ -362,7 +332,7 @@ class Backlog:
         if lane.loading_s is not None:
             lane.replaced.add(message.topic)
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: Entry) -> None:
         """Behind everything of its class, wherever that lies."""
         lane = self._lanes[entry.name]
         if not lane.more and not lane.overflow and len(lane.queue) < QUEUE:
@@ -372,7 +342,7 @@ class Backlog:
         else:
             lane.overflow[entry.message.id] = entry
 
-    def _spill(self, entry: _Entry) -> None:
+    def _spill(self, entry: Entry) -> None:
         """Let go of what is on disk; a page brings it back."""
         live = entry.name is MessageClass.AUDIO_LIVE
         lane = self._lanes[MessageClass.AUDIO if live else entry.name]
@@ -380,12 +350,12 @@ class Backlog:
         lane.more = True
         lane.spilled = lane.loading_s is not None
 
-    def _waits_for_page(self, name: MessageClass, lane: _Lane, now: Instant) -> bool:
+    def _waits_for_page(self, name: MessageClass, lane: Lane, now: Instant) -> bool:
         """Say whether a class has to wait for the disk: for a page that was asked for a moment ago."""
         patience_s = BRIEF_S if name is MessageClass.ALARM else LONG_S
         return lane.loading_s is not None and now.mono_s - lane.loading_s <= patience_s
 
-    def _promote(self, lane: _Lane) -> None:
+    def _promote(self, lane: Lane) -> None:
         while lane.overflow and len(lane.queue) < QUEUE:
             entry = lane.overflow.pop(next(iter(lane.overflow)))
             lane.queue.append(entry)
@@ -393,26 +363,33 @@ class Backlog:
     def _age(self, now: Instant) -> None:
         """Live sound that has waited too long becomes sound that waits."""
         live = self._lanes[MessageClass.AUDIO_LIVE]
-        while (entry := live.head()) is not None and _age_s(entry.message, now) > LIVE_S:
+        while (entry := live.head()) is not None and since_s(entry.message, now) > LIVE_S:
             live.queue.popleft()
             entry.name = MessageClass.AUDIO
             self._put(entry)
 
-    def _return_refused(self, now_s: float) -> None:
+    def _return_refused(self, now_s: float, *, blamed: bool = True) -> None:
         """What is due goes before everything else of its class, in its order."""
-        due = []
+        due, kept = [], []
         while self._refused and self._refused[0][0] <= now_s:
-            _, refusal, message_id = heappop(self._refused)
+            item = heappop(self._refused)
+            _, refusal, message_id = item
             entry = self._entries.get(message_id)
-            if entry is not None and entry.refusal == refusal:
+            if entry is None or entry.refusal != refusal:
+                continue
+            if entry.blamed and not blamed:
+                kept.append(item)
+            else:
                 due.append(entry)
+        for item in kept:
+            heappush(self._refused, item)
         for entry in reversed(due):
             lane = self._lanes[entry.name]
             del lane.refused[entry.message.id]
-            entry.refusal = 0
+            entry.refusal, entry.blamed = 0, False
             lane.queue.appendleft(entry)
 
-    def _answered(self, message_id: str, now: Instant) -> _Entry | None:
+    def _answered(self, message_id: str, now: Instant) -> Entry | None:
         """Its PUBACK came: return what is not in flight any more, if it was."""
         took_s = None if self._window is None else self._window.answered(message_id, now.mono_s)
         if took_s is not None:
@@ -431,17 +408,3 @@ class Backlog:
             ),
             None,
         )
-
-
-def _age_s(message: Message, now: Instant) -> float:
-    """How old a message is, seconds; of another boot: older than anything live."""
-    return now.mono_s - message.at.mono_s if message.at.boot == now.boot else float("inf")
-
-
-def age_s(at: Instant, now: Instant) -> float | None:
-    """Return how long ago something happened, seconds; None when no clock tells."""
-    if at.boot == now.boot:
-        return now.mono_s - at.mono_s
-    if ClockSource.NONE in (at.source, now.source):
-        return None
-    return max(0.0, now.wall_s - at.wall_s)

@@ -1,4 +1,4 @@
-"""A TCP proxy that behaves as a modem does: refuses, swallows, slows down, flaps.
+"""A TCP proxy that behaves as a modem does: refuses, swallows, slows down, delays, flaps.
 
 It stands between a gateway and its broker where there is no netem. What it swallows it has accepted: no FIN,
 no RST, the way a radio link dies.
@@ -7,6 +7,7 @@ no RST, the way a radio link dies.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
@@ -29,18 +30,20 @@ class Mode(StrEnum):
 class Proxy:
     """From a free loopback port to `port` on loopback. An async context manager.
 
-    `rate`: bytes per second in each direction, None: as fast as it goes. `mode` and `rate` may be changed
-    at any time.
+    `rate`: bytes per second in each direction, None: as fast as it goes. `delay_s`: how long each direction
+    takes. `target`: the port behind it. `mode`, `rate`, `delay_s` and `target` may be changed at any time.
     """
 
     def __init__(self, port: int, *, rate: float | None = None) -> None:
         self.port = free_port()
         self.mode = Mode.OPEN
         self.rate = rate
+        self.delay_s = 0.0
+        self.target = port
         self.accepted = 0  # connections so far
-        self._target = port
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
+        self._stranded: set[asyncio.StreamWriter] = set()  # of them, those that carry nothing any more
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Proxy:
@@ -62,6 +65,10 @@ class Proxy:
         for writer in self._connections:
             writer.transport.abort()
         self._connections.clear()
+
+    def strand(self) -> None:
+        """Swallow what comes on the connections there are; new ones are carried: a modem in another cell."""
+        self._stranded |= self._connections
 
     async def flap(self, up_s: float, down_s: float) -> None:
         """Cut and refuse for `down_s`, carry for `up_s`, until cancelled."""
@@ -87,7 +94,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
         except OSError:
             writer.transport.abort()
             return
@@ -98,6 +105,7 @@ class Proxy:
                 tasks.create_task(self._carry(far_reader, writer))
         finally:
             self._connections -= {writer, far_writer}
+            self._stranded -= {writer, far_writer}
             for end in (writer, far_writer):
                 end.close()
                 with suppress(OSError):
@@ -105,14 +113,25 @@ class Proxy:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one direction to its end; then the other end hears of it, unless the link is a black hole."""
+        loop = asyncio.get_running_loop()
+        late: deque[bytes] = deque()  # on its way, in order
+        due_s = 0.0  # when the last of it is there
         with suppress(OSError):
             while data := await reader.read(PIECE_BYTES if self.rate else 1 << 16):
-                if self.mode is Mode.BLACK_HOLE:
+                if self._swallows(writer):
                     continue
                 if self.rate:
                     await asyncio.sleep(len(data) / self.rate)
-                writer.write(data)
-                await writer.drain()
-        while self.mode is Mode.BLACK_HOLE:  # noqa: ASYNC110 - `mode` is a plain attribute, set by a test
+                if self.delay_s or late:
+                    late.append(data)
+                    due_s = max(due_s, loop.time() + self.delay_s)
+                    loop.call_at(due_s, lambda: writer.write(late.popleft()))
+                else:
+                    writer.write(data)
+                    await writer.drain()
+        while late or self._swallows(writer):  # noqa: ASYNC110 - `mode` is a plain attribute, set by a test
             await asyncio.sleep(POLL_S)
         writer.close()
+
+    def _swallows(self, writer: asyncio.StreamWriter) -> bool:
+        return self.mode is Mode.BLACK_HOLE or writer in self._stranded

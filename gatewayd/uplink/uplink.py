@@ -19,8 +19,9 @@ from typing import Any, Final, TypeAlias
 from gatewayd.config.model import Broker, Gateway, Mqtt
 from gatewayd.core import command, topic
 from gatewayd.core.alarm import HopKind
-from gatewayd.core.drain import BRIEF_S, PAGE, Backlog, age_s
+from gatewayd.core.drain import BRIEF_S, PAGE, Backlog
 from gatewayd.core.health import Alive, OutboxFacts, Report
+from gatewayd.core.lane import age_s
 from gatewayd.core.link import backoff_s
 from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass, State
 from gatewayd.edge.mqtt import FAILURE, Incoming, LinkError
