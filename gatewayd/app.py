@@ -297,6 +297,7 @@ class App:
             on_retained_state=self._gateway.on_retained_alarm,
             on_adopted=self._caretaker.tell,
             on_outbox_replaced=self._gateway.store_all,
+            on_forgotten=self._gateway.on_forgotten,
             backlog=self._backlog,
         )
         self._gateway.sender = uplink

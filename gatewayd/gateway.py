@@ -270,6 +270,12 @@ class Gateway:
         if not known and name in self._alarms:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
+    def on_forgotten(self) -> None:
+        """Tell every alarm's state again: the broker may have lost what it retained."""
+        if not self._postponed(self.on_forgotten):
+            self._alarms, effects = alarms.retell(self._alarms, self._now(), self._settings)
+            self._carry_out(effects)
+
     # --- time -----------------------------------------------------------------------------------------------
 
     def on_tick(self) -> None:

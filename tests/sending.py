@@ -149,7 +149,9 @@ class Heard:
 
     pubacks: list[tuple[int, int]] = field(default_factory=list)
     incoming: list[Incoming] = field(default_factory=list)
+    denied: list[tuple[str, int]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    reasons: list[int | None] = field(default_factory=list)  # of the losses
 
     def on_puback(self, mid: int, reason: int) -> None:
         self.pubacks.append((mid, reason))
@@ -157,8 +159,12 @@ class Heard:
     def on_incoming(self, incoming: Incoming) -> None:
         self.incoming.append(incoming)
 
-    def on_lost(self, why: str) -> None:
+    def on_denied(self, topic: str, reason: int) -> None:
+        self.denied.append((topic, reason))
+
+    def on_lost(self, why: str, reason: int | None) -> None:
         self.lost.append(why)
+        self.reasons.append(reason)
 
     def payloads(self, topic: str) -> list[bytes]:
         return [incoming.payload for incoming in self.incoming if incoming.topic == topic]

@@ -357,7 +357,7 @@ async def test_a_new_alarm_is_dialled_for_within_a_second(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that comes right after a dial that failed, when nothing hurried."""
-    monkeypatch.setattr("gatewayd.uplink.uplink.backoff_s", lambda *_, **__: 30.0)
+    monkeypatch.setattr("gatewayd.uplink.keeper.backoff_s", lambda *_, **__: 30.0)
     broker.kill()
     async with running(path, settings(broker.port)) as daemon:
         await until(lambda: daemon.reports.state is State.FAILED)
@@ -371,7 +371,7 @@ async def test_a_stop_beside_an_alarm_is_a_stop(path: Path) -> None:
     async with running(path, settings(free_port())) as daemon:
         await until(lambda: daemon.reports.state is State.FAILED)
         await asyncio.sleep(0.05)
-        daemon.uplink._hurry.set()
+        daemon.uplink._keeper.hurry()
         await asyncio.sleep(0)
         await asyncio.wait_for(daemon.stop(), 3)
 
@@ -390,7 +390,7 @@ async def test_adoption_is_waited_for_from_when_the_session_began(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first session that comes late still hears what the broker knows."""
-    monkeypatch.setattr("gatewayd.uplink.uplink.ADOPT_S", 0.8)
+    monkeypatch.setattr("gatewayd.uplink.inbox.ADOPT_S", 0.8)
     desk = await begin(broker.port, Heard(), client_id="desk")
     desk.publish(f"{BASE}/alarm/x1/state", text(b"{}"), retain=True)
     async with Proxy(broker.port) as proxy, running(path, settings(proxy.port)) as daemon:
@@ -424,7 +424,7 @@ async def test_a_refused_message_blocks_nobody_and_is_counted(
             await until(lambda: daemon.confirmed(passed), 5)
             await until(lambda: daemon.uplink.counters == {"refused_0x87": 2})
             assert not daemon.confirmed(refused)
-            monkeypatch.setattr("gatewayd.uplink.uplink.REFUSAL_SHOWN_S", 0.0)
+            monkeypatch.setattr("gatewayd.uplink.condition.REFUSAL_SHOWN_S", 0.0)
             daemon.uplink._tick(now())
             assert daemon.reports.state is State.DEGRADED
             await daemon.outbox.store(Batch())

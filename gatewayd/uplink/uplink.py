@@ -1,52 +1,41 @@
 """The uplink: what is sent is stored and published, neither waits; what is confirmed is deleted.
 
-It keeps one session with one of the brokers and publishes what the backlog says is next. It decides nothing
-but when to dial.
+It publishes what the backlog says is next on the session that the keeper keeps up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from gatewayd.config.model import Broker, Gateway, Mqtt
-from gatewayd.core import command, topic
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.drain import BRIEF_S, PAGE, Backlog
 from gatewayd.core.health import Alive, OutboxFacts, Report
 from gatewayd.core.lane import age_s
-from gatewayd.core.link import backoff_s
-from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass, State
-from gatewayd.edge.mqtt import FAILURE, Incoming, LinkError
+from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass
+from gatewayd.edge.mqtt import FAILURE, STUMBLED, Incoming, LinkError, RefusedError, reason_text
 from gatewayd.edge.outbox import Batch, Evicted, Outbox, Stored
-from gatewayd.uplink.race import first_link
+from gatewayd.uplink.condition import Condition
+from gatewayd.uplink.inbox import Inbox, OnCommand, OnRetainedState
+from gatewayd.uplink.keeper import Keeper
 from gatewayd.uplink.wire import Link, Wire
 
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.5  # a suspect link is found at most this much late
-REDIAL_S: Final = 10.0  # a suspect link is given up at most so often: a slow one must be able to prove itself
-STEADY_S: Final = (
-    10.0  # a session that lasted less has failed: two gateways with one id must not fight at speed
-)
-HURRY_S: Final = 1.0  # an alarm dials at once, alarms not faster than this
-ADOPT_S: Final = (
-    5.0  # retained alarms follow a subscription at once; a broker without them must not hold us up
-)
 WAITED_S: Final = 10.0  # then a position or a figure goes to disk
 SOUND_WAITS_S: Final = 1.0  # for the disk; then live sound goes without it (live lag ≤ 3 s)
-REFUSAL_SHOWN_S: Final = 60.0  # after the last refusal, if nothing refused waits, all is well again
+# What a broker retains is told again with a session it may have lost it with; on a link that flaps it would
+# take the room of what is new, so where the broker says that it remembers us, not more often than this.
+RETELL_S: Final = 60.0
 
-OnCommand: TypeAlias = Callable[[command.Incoming], None]
 OnHop: TypeAlias = Callable[[Message, HopKind, Instant], None]  # how far a message has come, and when
-OnRetainedState: TypeAlias = Callable[[str, bytes], None]  # an alarm's id and its state as the broker has it
 
 
 class Uplink:
@@ -56,8 +45,9 @@ class Uplink:
     also those of an earlier run; never from inside `send`. `on_command` gets what came in below `cmd/`;
     `on_retained_state` the alarms the broker knows of us, once a run, then `on_adopted`.
     `on_outbox_replaced`: the database was damaged and a new one began; whoever keeps records there stores
-    them again (messages are cared for). `backlog`: what waits; it outlives an uplink that gives way to one
-    with other settings.
+    them again (messages are cared for). `on_forgotten`: a broker may have lost what it retained; whoever
+    keeps alarms tells their states again (what is never stored is cared for). `backlog`: what waits; it
+    outlives an uplink that gives way to one with other settings.
     """
 
     def __init__(
@@ -78,6 +68,7 @@ class Uplink:
         on_retained_state: OnRetainedState,
         on_adopted: Callable[[], None] = lambda: None,
         on_outbox_replaced: Callable[[], None] = lambda: None,
+        on_forgotten: Callable[[], None] = lambda: None,
         backlog: Backlog | None = None,
     ) -> None:
         self._wire = Wire(
@@ -89,32 +80,32 @@ class Uplink:
             clock=clock,
             credentials=credentials,
         )
-        self._brokers = mqtt.brokers
         self._outbox = outbox
         self._now = now
         self._clock = clock
-        self._report = report
         self._alive = alive
         self._on_hop = on_hop
-        self._on_command = on_command
-        self._on_retained_state = on_retained_state
-        self._on_adopted = on_adopted
         self._on_outbox_replaced = on_outbox_replaced
-        self._jitter = secrets.SystemRandom().random
+        self._on_forgotten = on_forgotten
         self._backlog = Backlog() if backlog is None else backlog
         self._link: Link | None = None
         self._pumping = False
         self._tasks: asyncio.TaskGroup | None = None
-        self._hurry = asyncio.Event()  # an alarm waits: dial now
-        self._dialled_s = float("-inf")
-        self._adopted = False
-        self._addresses: dict[str, str] = {}  # broker -> the last address it was reached at
+        self._condition = Condition(report=report, backlog=self._backlog)
+        self._keeper = Keeper(
+            wire=self._wire, owner=self, need=self._backlog, now=now, failed=self._condition.failed
+        )
+        self._inbox = Inbox(
+            below=self._wire.below,
+            on_command=on_command,
+            on_retained_state=on_retained_state,
+            on_adopted=on_adopted,
+            announce=self._announce,
+        )
+        self._told: Broker | None = None  # who has been told all that is retained,
+        self._told_s = float("-inf")  # and when
         self._sound: dict[str, Message] = {}  # waits for the disk
         self._saving: set[str] = set()  # on their way to the disk, after they had waited
-        self._said: tuple[State, str] | None = None
-        self._refused: Counter[str] = Counter()
-        self._refused_s = float("-inf")
-        self._refusal = "the broker refuses messages"  # and the last one's reason
         outbox.on_evicted = self._evicted
         outbox.on_replaced = self._replaced
 
@@ -138,7 +129,7 @@ class Uplink:
     @property
     def counters(self) -> Mapping[str, int]:
         """What brokers refused, by reason."""
-        return dict(self._refused)
+        return self._condition.refused
 
     async def facts(self) -> OutboxFacts | None:
         """What waits, on disk and in memory, and what was dropped for space; None while it is counted."""
@@ -168,7 +159,7 @@ class Uplink:
             else:
                 self._backlog.add(message)
         if self._link is None and any(each.message_class is MessageClass.ALARM for each in batch.messages):
-            self._hurry.set()
+            self._keeper.hurry()
         self._drop_overfull()
         self._pump()
 
@@ -183,7 +174,7 @@ class Uplink:
                 self._tasks = tasks
                 tasks.create_task(self._tick_forever(), name="uplink tick")
                 tasks.create_task(self._remember_addresses(), name="uplink addresses")
-                await self._dial_forever()
+                await self._keeper.run()
         finally:
             self._tasks = None
             self.save()
@@ -194,71 +185,55 @@ class Uplink:
 
     # --- the session ----------------------------------------------------------------------------------------
 
-    async def _dial_forever(self) -> None:
-        brokers, failures = self._brokers, 0
-        while True:
-            self._dialled_s = self._now().mono_s
-            self._hurry.clear()
-            try:
-                link = await first_link(brokers, self._connect, self._backlog.alarm_waits)
-            except LinkError:
-                failures += 1
-            else:
-                brokers = (link.broker, *(each for each in brokers if each != link.broker))
-                self._begin(link)
-                self._hurry.clear()
-                why = await asyncio.shield(link.ended)  # a stop must still be able to say so
-                self._say(State.FAILED, f"not connected: {why}")
-                steady = self._now().mono_s - link.began_s > STEADY_S
-                failures = 0 if steady else failures + 1
-                if steady and self._backlog.alarm_waits():
-                    continue
-            await self._pause(failures)
-
-    async def _connect(self, broker: Broker) -> Link:
-        try:
-            return await self._wire.connect(broker, self, self._addresses)
-        except LinkError as error:
-            self._say(State.FAILED, f"not connected: {error}")
-            raise
-
     async def _remember_addresses(self) -> None:
         """Where the brokers were last reached: known as soon as the disk says so, waited for by nobody."""
-        self._addresses = await self._outbox.records("broker") | self._addresses
+        keeper = self._keeper
+        keeper.addresses = await self._outbox.records("broker") | keeper.addresses
 
-    async def _pause(self, failures: int) -> None:
-        """Wait before the next dial; a new alarm cuts it short."""
-        wait_s = backoff_s(failures, self._jitter(), alarm_waits=self._backlog.alarm_waits())
-        try:
-            async with asyncio.timeout(wait_s):  # Python 3.11's wait_for may swallow a cancellation
-                await self._hurry.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(self._dialled_s + HURRY_S - self._now().mono_s)
-
-    def _begin(self, link: Link) -> None:
+    def on_begun(self, link: Link) -> None:
         """A session is there: say so, ask what the broker knows, publish what waits."""
         session = link.session
         if session is None or link.ended.done():
             return
         self._link = link
-        self._backlog.connected(session.receive_maximum)
-        self._say_connected(link, self._now())
+        self._backlog.connected(session.terms.receive_maximum)
         try:
-            link.subscribe([topic.COMMANDS, topic.STATUS, *([] if self._adopted else [topic.ALARM_STATES])])
-            link.announce()
+            self._inbox.subscribe(link)
+            self._announce(link)
         except LinkError as error:
             link.give_up(str(error))
-        if self._addresses.get(link.name) != session.address:
-            self._addresses[link.name] = session.address
+        if self._keeper.addresses.get(link.name) != session.address:
+            self._keeper.addresses[link.name] = session.address
             self._outbox.store(Batch(records={("broker", link.name): session.address}))
+        if not session.terms.resumed or link.broker != self._told:
+            self._told = None
+        self._retell(link, self._now())
         self._pump()
 
-    def on_lost(self, link: Link) -> None:
-        """A session ended: what was in flight waits again."""
-        if link is self._link:
-            self._link = None
-            self._backlog.disconnected()
+    def _announce(self, link: Link) -> None:
+        birth, size = link.announce()
+        self._backlog.sent(birth, size, self._now())
+
+    def _retell(self, link: Link, now: Instant) -> None:
+        """Tell what is retained once more, when its time has come."""
+        if self._told is None or (self._told_s < link.began_s and now.mono_s - self._told_s > RETELL_S):
+            self._told, self._told_s = link.broker, now.mono_s
+            self._backlog.retell()
+            self._on_forgotten()
+
+    def on_denied(self, link: Link, whole: str, reason: int) -> None:
+        """The broker refused a subscription: nobody can give us commands, and that is to be known."""
+        link.denied = f"the broker refuses the subscription to {whole}: {reason_text(reason)}"
+        self._condition.connected(link, self._now())
+
+    def on_lost(self, link: Link, reason: int | None) -> None:
+        """A session ended: what was in flight waits again; what the broker stumbled over, for longer."""
+        if link is not self._link:
+            return
+        self._link = None
+        if reason in STUMBLED and (blamed := self._backlog.blame()) is not None:
+            self.on_answer(blamed, reason)
+        self._backlog.disconnected()
 
     # --- out ------------------------------------------------------------------------------------------------
 
@@ -283,30 +258,28 @@ class Uplink:
         except LinkError as error:
             link.give_up(str(error))
             return
-        except ValueError as error:
-            logger.error("%s cannot be published: %s", message.topic, error)
-            self.on_answer(message.id, FAILURE)
+        except RefusedError as error:
+            logger.debug("%s: %s", message.topic, error)
+            self.on_answer(message.id, error.reason)
             return
         now = self._now()
         self._backlog.sent(message.id, size, now)
         self._hop(message, HopKind.PUBLISHED, now)
 
     def on_answer(self, message_id: str, reason: int) -> None:
-        """A PUBACK came: done, or refused and to be tried again."""
-        now = self._now()
+        """A PUBACK came, or stands to reason: done, or refused and to be tried again."""
+        now, link = self._now(), self._link
         stored = message_id in self._saving or self._backlog.is_stored(message_id)
         if reason >= FAILURE:
-            self._refused[f"refused_0x{reason:02x}"] += 1
-            self._refused_s = now.mono_s
-            self._refusal = f"the broker refuses messages (reason 0x{reason:02x})"
+            self._condition.on_refusal(reason, now)
             self._done(self._backlog.refused(message_id, now), stored=stored)
-            if self._link is not None:
-                self._say_connected(self._link, now)
         else:
             message = self._backlog.confirmed(message_id, now)
             self._done(message, stored=stored)
             if message is not None:
                 self._hop(message, HopKind.CONFIRMED, now)
+        if link is not None:
+            (self._condition.connected if reason >= FAILURE else self._condition.on_answer)(link, now)
         self._pump()
 
     def _done(self, message: Message | None, *, stored: bool) -> None:
@@ -319,52 +292,9 @@ class Uplink:
         if message.message_class is MessageClass.ALARM:
             asyncio.get_running_loop().call_soon(self._on_hop, message, kind, now)
 
-    # --- in -------------------------------------------------------------------------------------------------
-
     def on_incoming(self, link: Link, incoming: Incoming) -> None:
-        """A message came in: a command, our own status, or an alarm the broker knows of us."""
-        below = self._wire.below(incoming.topic)
-        parsed = topic.parse(below)
-        if below.startswith("cmd/"):
-            self._on_command(
-                command.Incoming(
-                    name=below.removeprefix("cmd/"),
-                    payload=incoming.payload,
-                    retained=incoming.retained,
-                    response_topic=incoming.response_topic,
-                    correlation=incoming.correlation,
-                )
-            )
-        elif below == topic.STATUS:
-            self._own_status(link, _object(incoming.payload))
-        elif parsed is not None and parsed.kind is topic.Kind.ALARM_STATE and incoming.retained:
-            self._known_alarm(parsed.alarm, incoming.payload)
-
-    def _known_alarm(self, alarm: str | None, state: bytes) -> None:
-        """The broker knows an alarm of ours; an empty state is one that was withdrawn."""
-        if alarm is not None and state and not self._adopted:
-            self._on_retained_state(alarm, state)
-
-    def _own_status(self, link: Link, status: Mapping[str, Any] | None) -> None:
-        """Our birth came back, so every retained alarm did before it; or our will did, and is not true."""
-        if status is None or link is not self._link:
-            return
-        if status.get("state") == "online" and status.get("session") == link.number:
-            self._adopt()
-        elif status.get("state") == "offline":
-            logger.info("our own will came back from the broker; saying that we are online")
-            try:
-                link.announce()
-            except LinkError as error:
-                link.give_up(str(error))
-
-    def _adopt(self) -> None:
-        if self._adopted:
-            return
-        self._adopted = True
-        if self._link is not None:
-            self._link.unsubscribe(topic.ALARM_STATES)
-        self._on_adopted()
+        """A message came in."""
+        self._inbox.take(link, incoming)
 
     # --- disk -----------------------------------------------------------------------------------------------
 
@@ -450,37 +380,19 @@ class Uplink:
         link = self._link
         if link is not None:
             if not link.judged and self._clock().source.vouched:
-                link.give_up("the time is known now: certificate dates are judged anew")
-            elif self._backlog.suspect(now) and now.mono_s - link.began_s > REDIAL_S:
-                link.give_up("an alarm waits for its PUBACK: the link is suspect")
+                link.give_up("the time is known now: certificate dates are judged anew", again=True)
+            elif self._backlog.stalled(now):
+                link.give_up(f"{link.name} acknowledges nothing", elsewhere=True)
             else:
-                self._say_connected(link, now)
-            if not self._adopted and now.mono_s - link.began_s > ADOPT_S:
-                self._adopt()
+                self._look_after(link, now)
         self._save([message for message in self._unsaved() if now.mono_s - message.at.mono_s > WAITED_S])
         self._drop_overfull()
         self._pump()
 
-    def _say_connected(self, link: Link, now: Instant) -> None:
-        if not link.judged:
-            why = "certificate dates are not judged: neither NTP nor GNSS tells the time"
-            self._say(State.DEGRADED, f"connected to {link.name}; {why}")
-        elif self._backlog.refuses or now.mono_s - self._refused_s < REFUSAL_SHOWN_S:
-            self._say(State.DEGRADED, self._refusal)
-        else:
-            self._say(State.OK, f"connected to {link.name}")
-
-    def _say(self, state: State, detail: str) -> None:
-        if (state, detail) != self._said:
-            self._said = (state, detail)
-            logger.log(logging.INFO if state is State.OK else logging.WARNING, "uplink: %s", detail)
-            self._report(state, detail)
-
-
-def _object(payload: bytes) -> Mapping[str, Any] | None:
-    """Return a payload's JSON object; None when it is none (a cleared topic, or not ours)."""
-    try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    def _look_after(self, link: Link, now: Instant) -> None:
+        if self._backlog.suspect(now):
+            self._keeper.doubt()
+        self._condition.twin = self._keeper.twin
+        self._condition.connected(link, now)
+        self._inbox.tick(link, now)
+        self._retell(link, now)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gatewayd.config.model import Broker, Gateway, Mqtt
 from gatewayd.core import status, topic
@@ -24,7 +24,10 @@ from gatewayd.core.model import (
 )
 from gatewayd.core.payload import render, render_will
 from gatewayd.edge.mqtt import (
+    NO_RETAIN,
+    TAKEN_OVER,
     Incoming,
+    Line,
     LinkError,
     Session,
     Will,
@@ -41,8 +44,6 @@ WILL_DELAY_S: Final = 3  # a takeover by our own next session must not announce 
 DIAL_S: Final = 8.0  # a name, and two of its addresses at the socket's own limit, which names the cause
 FAREWELL_S: Final = 1.0  # for the PUBACK of "stopped" (SIGTERM: 5 s in all)
 USER_TIMEOUT: Final = 1.5  # keep-alives: after as long the broker has given us up too (MQTT 5, 3.1.2.10)
-# Fixed header, topic length, message id, properties: what a PUBLISH has beside topic and payload.
-PACKET_BYTES: Final = 40
 TOPIC_BYTES: Final = 65_535  # MQTT 5, section 1.5.4
 DAY_S: Final = 86_400
 
@@ -50,14 +51,30 @@ DAY_S: Final = 86_400
 class Owner(Protocol):
     """Who is told what happens on a link."""
 
+    def on_begun(self, link: Link) -> None:
+        """A session is there; what it replaces is lost."""
+
     def on_answer(self, message_id: str, reason: int) -> None:
         """The broker answered a message with a reason code."""
 
     def on_incoming(self, link: Link, incoming: Incoming) -> None:
         """A message came in."""
 
-    def on_lost(self, link: Link) -> None:
-        """The session ended."""
+    def on_denied(self, link: Link, topic: str, reason: int) -> None:
+        """The broker refused a subscription."""
+
+    def on_lost(self, link: Link, reason: int | None) -> None:
+        """The session ended; `reason`: what the broker said of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a session ended."""
+
+    why: str
+    again: bool = False  # we want another one of the same broker
+    elsewhere: bool = False  # the broker does not want us, or does not do its work: try another one first
+    taken_over: bool = False  # by a client with our client id
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -69,25 +86,36 @@ class Link:
     broker: Broker
     number: int  # in birth and will
     judged: bool  # certificates' dates were
-    ended: asyncio.Future[str]  # why
+    ended: asyncio.Future[Ended]
     began_s: float = 0.0  # since when the session is up
     session: Session | None = None
     ids: dict[int, str] = field(default_factory=dict)  # MQTT message id -> ours
     farewell: int | None = None  # message id of the last word
+    answered: bool = False  # the broker has acknowledged something: it does its work
+    contended: bool = False  # we dialled the same broker beside it: it is we who took it over
+    denied: str | None = None  # the subscription the broker refused, and why
 
     @property
     def name(self) -> str:
         """The broker as it is configured."""
         return f"{self.broker.host}:{self.broker.port}"
 
-    def announce(self) -> None:
-        """Publish the birth. LinkError when the session has ended."""
-        self.publish(self.wire.status(status.birth, self.number))
+    @property
+    def retains(self) -> bool:
+        """Whether the broker retains what we publish."""
+        return self.broker not in self.wire.unretained and (
+            self.session is None or self.session.terms.retains
+        )
+
+    def announce(self) -> tuple[str, int]:
+        """Publish the birth; return its id and the packet's size, bytes. LinkError as `publish`."""
+        birth = self.wire.status(status.birth, self.number)
+        return birth.id, self.publish(birth)
 
     def publish(self, message: Message) -> int:
         """Publish now; return the packet's size, bytes.
 
-        LinkError when the session has ended, ValueError when the message never can be published.
+        LinkError when the session has ended, RefusedError when the message cannot be published here.
         """
         size, _ = self._publish(message)
         return size
@@ -101,11 +129,14 @@ class Link:
         if self.session is not None:
             self.session.unsubscribe(self.wire.whole(below))
 
-    def give_up(self, why: str) -> None:
-        """End the session without a word: the broker publishes the will unless we are back in time."""
+    def give_up(self, why: str, *, again: bool = False, elsewhere: bool = False) -> None:
+        """End the session without a word: the broker publishes the will unless we are back in time.
+
+        `again`: nothing is wrong with it, another one is wanted; `elsewhere`: one of another broker.
+        """
         if self.session is not None:
             self.session.abort()
-        self.on_lost(why)
+        self._end(Ended(why=why, again=again, elsewhere=elsewhere), None)
 
     async def leave(self) -> None:
         """Say that we stop, wait until the broker has it, and end the session cleanly."""
@@ -121,7 +152,8 @@ class Link:
     def on_puback(self, mid: int, reason: int) -> None:
         """Tell the owner; of birth and farewell nobody needs to know."""
         if mid == self.farewell and not self.ended.done():
-            self.ended.set_result("stopped")
+            self.ended.set_result(Ended(why="stopped"))
+        self.answered = True
         message_id = self.ids.pop(mid, None)
         if message_id is not None:
             self.owner.on_answer(message_id, reason)
@@ -130,20 +162,29 @@ class Link:
         """Tell the owner."""
         self.owner.on_incoming(self, incoming)
 
-    def on_lost(self, why: str) -> None:
+    def on_denied(self, topic: str, reason: int) -> None:
+        """Tell the owner."""
+        self.owner.on_denied(self, topic, reason)
+
+    def on_lost(self, why: str, reason: int | None) -> None:
         """Tell the owner, once."""
+        if reason == NO_RETAIN:
+            self.wire.unretained.add(self.broker)
+        taken_over = reason == TAKEN_OVER and not self.contended
+        elsewhere = reason is not None and reason != TAKEN_OVER
+        self._end(Ended(why=why, elsewhere=elsewhere, taken_over=taken_over), reason)
+
+    def _end(self, ended: Ended, reason: int | None) -> None:
         if not self.ended.done():
-            self.ended.set_result(why)
-            self.owner.on_lost(self)
+            self.ended.set_result(ended)
+            self.owner.on_lost(self, reason)
 
     def _publish(self, message: Message) -> tuple[int, int]:
         session, wire = self._alive(), self.wire
         rendered = render(message, gateway=wire.gateway.id, clock=wire.clock(), published=wire.now())
         whole = wire.address(message)
-        size = len(rendered.payload) + len(whole) + PACKET_BYTES
-        if session.maximum_packet_bytes is not None and size > session.maximum_packet_bytes:
-            raise ValueError(f"expected at most {session.maximum_packet_bytes} bytes, got {size}")
-        mid = session.publish(whole, rendered, retain=message.retain, correlation=message.correlation)
+        retain = message.retain and self.retains
+        mid, size = session.publish(whole, rendered, retain=retain, correlation=message.correlation)
         self.ids[mid] = message.id
         wire.count(size)
         return size, mid
@@ -172,6 +213,7 @@ class Wire:
         self.gateway = gateway
         self.now = now
         self.clock = clock
+        self.unretained: set[Broker] = set()  # brokers that take no session with a retained will
         self._base = topic.base(gateway.prefix, gateway.id)
         self._version = version
         self._stamp = stamp
@@ -210,10 +252,13 @@ class Wire:
         """Return the gateway's status: of session `number`, as `core.status` has it."""
         return self._stamp(kind(number, self._version, self.now()))
 
-    async def connect(self, broker: Broker, owner: Owner, addresses: Mapping[str, str]) -> Link:
+    async def connect(
+        self, broker: Broker, owner: Owner, addresses: Mapping[str, str], wanted: Callable[[Broker], bool]
+    ) -> Link:
         """Begin a session with a broker. LinkError when it cannot be had.
 
-        `addresses`: where brokers were last reached, by `Link.name`.
+        `addresses`: where brokers were last reached, by `Link.name`. `wanted`: asked once the way is there,
+        for CONNECT ends the session that the same broker has with us.
         While nobody vouches for the time the certificates' dates are not judged, but only with our own CA.
         """
         dates = how_dates_are_judged(self.mqtt, self.clock())
@@ -241,18 +286,34 @@ class Wire:
                 line = await dialling
         except TimeoutError as error:
             raise LinkError(f"{link.name}: no connection within {DIAL_S:.0f} s") from error
+        if not wanted(broker):
+            line.socket.close()
+            raise LinkError(f"{link.name}: not needed any more")
+        try:
+            link.session = await self._begin(line, link)
+        except LinkError as error:
+            if error.reason == NO_RETAIN:
+                self.unretained.add(broker)
+            raise
+        link.began_s = self.now().mono_s
+        return link
+
+    def _begin(self, line: Line, link: Link) -> Coroutine[Any, Any, Session]:
         will = render_will(self.status(status.will, link.number), gateway=self.gateway.id)
-        link.session = await Session.begin(
+        return Session.begin(
             line,
             client_id=f"{self.gateway.prefix}-{self.gateway.id}",
             keep_alive_s=self.mqtt.keep_alive_s,
             expiry_s=EXPIRY_S,
             who=login(self.mqtt, self._credentials),
-            will=Will(topic=self.whole(topic.STATUS), payload=will.payload, delay_s=WILL_DELAY_S),
+            will=Will(
+                topic=self.whole(topic.STATUS),
+                payload=will.payload,
+                delay_s=WILL_DELAY_S,
+                retain=link.broker not in self.unretained,
+            ),
             listener=link,
         )
-        link.began_s = self.now().mono_s
-        return link
 
     def _day(self) -> int:
         return int(self.now().wall_s // DAY_S)

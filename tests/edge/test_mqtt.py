@@ -20,6 +20,7 @@ from gatewayd.edge.mqtt import (
     Line,
     LinkError,
     Login,
+    RefusedError,
     Session,
     Will,
     dial,
@@ -43,11 +44,11 @@ async def test_a_publish_gets_its_puback(broker: Broker) -> None:
     """The id `publish` returns is the one its PUBACK has."""
     heard = Heard()
     session = await begin(broker.port, heard)
-    mids = [session.publish("t", text(b"x"), retain=False) for _ in range(10)]
+    mids = [session.publish("t", text(b"x"), retain=False)[0] for _ in range(10)]
     await until(lambda: len(heard.pubacks) == 10)
     assert [mid for mid, _ in heard.pubacks] == mids
     assert all(reason < 0x80 for _, reason in heard.pubacks)
-    assert session.receive_maximum == 20  # mosquitto's default
+    assert session.terms.receive_maximum == 20  # mosquitto's default
     session.close()
 
 
@@ -142,7 +143,7 @@ async def test_a_takeover_is_told(broker: Broker) -> None:
 async def test_a_wrong_topic_is_an_error_not_a_lost_session(broker: Broker) -> None:
     """What MQTT cannot carry is refused before it is sent."""
     session = await begin(broker.port, Heard())
-    with pytest.raises(ValueError, match="expected a topic and payload MQTT can carry"):
+    with pytest.raises(RefusedError, match="expected a topic and payload MQTT can carry"):
         session.publish("a/#", text(b"x"), retain=False)
     session.close()
 

@@ -46,7 +46,7 @@ from gatewayd.core.alarm.events import (
     Ticked,
 )
 from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState, adopt, from_json, to_json
-from gatewayd.core.alarm.step import step
+from gatewayd.core.alarm.step import retell, step
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "Trigger",
     "adopt",
     "from_json",
+    "retell",
     "step",
     "to_json",
 ]

@@ -77,6 +77,14 @@ def step(alarms: Alarms, event: Event, now: Instant, settings: Settings) -> tupl
     return turn.done()
 
 
+def retell(alarms: Alarms, now: Instant, settings: Settings) -> tuple[Alarms, tuple[Effect, ...]]:
+    """Tell every alarm's state again: the broker may have lost what it retained. Returns as `step` does."""
+    turn = Turn(alarms, now, settings)
+    for alarm in alarms.values():
+        turn.state(alarm)
+    return turn.done()
+
+
 def _pressed(turn: Turn, event: Pressed) -> None:
     press = event.press
     mine = [

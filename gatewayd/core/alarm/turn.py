@@ -7,11 +7,12 @@ alarm is told as its events in order, then once as its state, then saved.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Final
 
 from gatewayd.core import topic
 from gatewayd.core.alarm.events import Effect, Publish, Save, Settings
-from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, known
+from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, known
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
 from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass
 
@@ -114,6 +115,13 @@ class Turn:
                 body=alarm.body,
                 retain=True,
                 replaces=True,
-                expires_s=None if alarm.open else STATE_EXPIRY_S,
+                expires_s=self._expires_s(alarm),
             )
         )
+
+    def _expires_s(self, alarm: Alarm) -> int | None:
+        """When an alarm's state is to leave the broker, however often it is told; None: never."""
+        if alarm.open:
+            return None
+        closed_s = 0.0 if alarm.closed is None else elapsed_s(alarm.closed, self.now)
+        return max(1, int(STATE_EXPIRY_S - closed_s)) if isfinite(closed_s) else STATE_EXPIRY_S

@@ -11,21 +11,28 @@ from gatewayd.edge.mqtt.line import (
     login,
     tls_context,
 )
-from gatewayd.edge.mqtt.session import FAILURE, Incoming, Listener, Session, Will
+from gatewayd.edge.mqtt.session import Incoming, Listener, RefusedError, Session, Will
+from gatewayd.edge.mqtt.terms import FAILURE, NO_RETAIN, STUMBLED, TAKEN_OVER, Terms, reason_text
 
 __all__ = [
     "FAILURE",
+    "NO_RETAIN",
+    "STUMBLED",
+    "TAKEN_OVER",
     "Dates",
     "Incoming",
     "Line",
     "LinkError",
     "Listener",
     "Login",
+    "RefusedError",
     "Session",
+    "Terms",
     "Will",
     "dial",
     "how_dates_are_judged",
     "judge_dates",
     "login",
+    "reason_text",
     "tls_context",
 ]

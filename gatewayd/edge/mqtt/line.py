@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import socket
 import ssl
 import threading
@@ -25,10 +26,19 @@ _HAS_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 # Each address, and then each answer of its TLS: over a modem at 64 kbit/s and 600 ms a connection takes
 # 0.6 s, a 4 kB chain 1.1 s. A SYN that was lost is sent again after 1 s (RFC 6298).
 DIAL_S: Final = 3.0
+# A name server that is there answers within a round trip or two; then the last good address is tried.
+NAME_S: Final = 2.0
 
 
 class LinkError(Exception):
-    """The broker cannot be reached, refused, or the session has ended: dial again."""
+    """The broker cannot be reached, refused, or the session has ended: dial again.
+
+    `reason`: MQTT's reason code, where the broker gave one.
+    """
+
+    def __init__(self, why: str, reason: int | None = None) -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +187,33 @@ async def dial(
     return await future
 
 
+def _addresses(broker: Broker, last_good: str | None) -> list[str]:
+    """Blocking: the broker's addresses, or the last good one where the name server gives none in time.
+
+    Asked in a thread of its own: a resolver that gets no answer is silent for half a minute.
+    """
+    answer: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            answer.put(error)
+        else:
+            answer.put([str(address[0]) for *_, address in found])
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        found = answer.get(timeout=None if last_good is None else NAME_S)
+    except queue.Empty:
+        found = TimeoutError("the name server does not answer")
+    if not isinstance(found, OSError):
+        return found
+    if last_good is None:
+        raise found
+    return [last_good]
+
+
 def _connect(
     broker: Broker,
     context: ssl.SSLContext | None,
@@ -185,13 +222,7 @@ def _connect(
     offset_s: float | None,
 ) -> Line:
     """Blocking: resolve, connect, shake hands. OSError when it fails."""
-    try:
-        found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
-        addresses = [str(address[0]) for *_, address in found]
-    except socket.gaierror:
-        if last_good is None:
-            raise
-        addresses = [last_good]
+    addresses = _addresses(broker, last_good)
     failure: OSError = OSError("the name has no address")
     for address in dict.fromkeys(addresses):
         try:

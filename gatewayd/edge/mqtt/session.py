@@ -16,6 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from paho.mqtt import MQTTException
@@ -29,13 +30,20 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.core.payload import Rendered
 from gatewayd.edge.mqtt.line import Line, LinkError, Login
+from gatewayd.edge.mqtt.terms import (
+    FAILURE,
+    NO_ACKNOWLEDGING,
+    TAKEN_OVER,
+    TOO_LARGE,
+    Terms,
+    packet_bytes,
+    publish_properties,
+)
 
 logger = logging.getLogger(__name__)
 
 CONNACK_S: Final = 5.0  # a round trip, twice where a packet was lost, and a broker that is busy
 MISC_S: Final = 1.0  # how often paho looks at its keep-alive
-RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, section 3.2.2.3.3: what holds when the broker names none
-FAILURE: Final = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4)
 _DISCARD: Final = struct.pack("ii", 1, 0)  # struct linger: closing discards what is unsent (socket(7))
 # What paho raises when a broker's bytes are not MQTT.
 _BROKEN: Final = (MQTTException, PropertyError, ValueError, KeyError, IndexError, TypeError, struct.error)
@@ -48,6 +56,7 @@ class Will:
     topic: str
     payload: bytes
     delay_s: int
+    retain: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,14 @@ class Incoming:
     correlation: bytes | None = None
 
 
+class RefusedError(Exception):
+    """This message is not for this broker: try it again later, others go on. `reason`: as a PUBACK's."""
+
+    def __init__(self, what: str, reason: int) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
 class Listener(Protocol):
     """Who is told what happens on a session. Called on the loop, never from inside `publish`."""
 
@@ -70,8 +87,11 @@ class Listener(Protocol):
     def on_incoming(self, incoming: Incoming) -> None:
         """A message came in."""
 
-    def on_lost(self, why: str) -> None:
-        """The session ended; told once, not for one's own `close`."""
+    def on_denied(self, topic: str, reason: int) -> None:
+        """The broker refused a subscription."""
+
+    def on_lost(self, why: str, reason: int | None) -> None:
+        """The session ended; told once, not for one's own `close`. `reason`: where the broker gave one."""
 
 
 def _properties(packet: int) -> Any:  # Any: paho gives its properties no types
@@ -95,8 +115,10 @@ class Session:
 
     def __init__(self, line: Line, client_id: str, listener: Listener) -> None:
         self.address = line.address
-        self.receive_maximum = RECEIVE_MAXIMUM
-        self.maximum_packet_bytes: int | None = None
+        self.terms = Terms()
+        self._keep_alive_s = 0
+        self._subscribed: dict[int, tuple[str, ...]] = {}  # message id -> topics, until their SUBACK
+        self._client_id = client_id
         self._socket = line.socket
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -111,6 +133,7 @@ class Session:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
@@ -131,11 +154,12 @@ class Session:
         """Send CONNECT over `line` and return the session once the broker accepted; LinkError otherwise."""
         session = cls(line, client_id, listener)
         client = session._client
+        session._keep_alive_s = keep_alive_s
         if who is not None:
             client.username_pw_set(who.username, who.password)
         will_properties = _properties(PacketTypes.WILLMESSAGE)
         will_properties.WillDelayInterval = will.delay_s
-        client.will_set(will.topic, will.payload, qos=1, retain=True, properties=will_properties)
+        client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=will_properties)
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = expiry_s
         try:
@@ -158,34 +182,41 @@ class Session:
 
     def publish(
         self, topic: str, rendered: Rendered, *, retain: bool, correlation: bytes | None = None
-    ) -> int:
-        """Publish at QoS 1 now; return the message id its PUBACK will have. LinkError when it cannot."""
-        properties = _properties(PacketTypes.PUBLISH)
-        if rendered.content_type is not None:
-            properties.ContentType = rendered.content_type
-        if rendered.user_properties:
-            properties.UserProperty = list(rendered.user_properties)
-        if rendered.expires_s is not None:
-            properties.MessageExpiryInterval = rendered.expires_s
-        if correlation is not None:
-            properties.CorrelationData = correlation
+    ) -> tuple[int, int]:
+        """Publish at QoS 1 now; return the message id its PUBACK will have, and the packet's size, bytes.
+
+        LinkError when the session has ended; RefusedError when this broker, or any, cannot be sent this.
+        """
         if self._ended:
             raise LinkError("the session has ended")
+        size, most = packet_bytes(topic, rendered, correlation), self.terms.packet_bytes
+        if most is not None and size > most:
+            raise RefusedError(f"expected at most {most} bytes, got {size}", TOO_LARGE)
         try:
-            info = self._client.publish(topic, rendered.payload, qos=1, retain=retain, properties=properties)
+            info = self._client.publish(
+                topic,
+                rendered.payload,
+                qos=1,
+                retain=retain,
+                properties=publish_properties(rendered, correlation),
+            )
         except ValueError as error:  # a topic with a wildcard, a payload past 256 MiB
-            raise ValueError(f"expected a topic and payload MQTT can carry, got {error}") from error
+            raise RefusedError(
+                f"expected a topic and payload MQTT can carry, got {error}", FAILURE
+            ) from error
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkError(f"the session has ended: {info.rc.name}")
         self._flush()
-        return info.mid
+        return info.mid, size
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe at QoS 1; what was published retained says so. LinkError when the session has ended."""
         options = SubscribeOptions(qos=1, retainAsPublished=True)
-        code, _ = self._client.subscribe([(topic, options) for topic in topics])
-        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+        wanted = tuple(topics)
+        code, mid = self._client.subscribe([(topic, options) for topic in wanted])
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise LinkError(f"the session has ended: {code.name}")
+        self._subscribed[mid] = wanted
         self._flush()
 
     def unsubscribe(self, topic: str) -> None:
@@ -283,13 +314,20 @@ class Session:
         self._loop.remove_writer(self._socket)
 
     def _on_connect(
-        self, _client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, properties: Any
-    ) -> None:  # Any: paho sets a property's attributes only when the broker sent it
+        self, _client: Client, _userdata: object, flags: ConnectFlags, reason: ReasonCode, properties: Any
+    ) -> None:  # Any: see Terms.of
         if reason.is_failure:
-            self._note_lost(f"refused: {reason}")
+            self._note_lost(f"refused: {reason}", reason.value)
             return
-        self.receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
-        self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.terms = Terms.of(properties, resumed=flags.session_present)
+        if not self.terms.acknowledges:
+            why = "expected a broker that takes QoS 1, got one that takes QoS 0 only: it acknowledges nothing"
+            self._note_lost(why, NO_ACKNOWLEDGING)
+            return
+        if self.terms.keep_alive_s:
+            # Longer than ours is no use: we must know that the link is dead as soon as ever. paho takes the
+            # broker's from 2.2 on, and has no way to set it while connected.
+            self._client._keepalive = min(self._keep_alive_s, self.terms.keep_alive_s)
         if not self._connack.done():
             self._connack.set_result(None)
 
@@ -301,8 +339,13 @@ class Session:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        whose = "the broker" if flags.is_disconnect_packet_from_server else "the link"
-        self._note_lost(f"{whose} ended the session: {reason}")
+        if not flags.is_disconnect_packet_from_server:
+            self._note_lost(f"the link ended the session: {reason}")
+        elif reason.value == TAKEN_OVER:
+            why = f"another client took our client id {self._client_id}: is [gateway] id given twice?"
+            self._note_lost(why, TAKEN_OVER)
+        else:
+            self._note_lost(f"the broker ended the session: {reason}", reason.value)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         try:
@@ -324,14 +367,26 @@ class Session:
     ) -> None:
         self._told.append(lambda: self._listener.on_puback(mid, reason.value))
 
-    def _note_lost(self, why: str) -> None:
-        if not self._connack.done():
-            self._connack.set_exception(LinkError(f"{self.address}: {why}"))
-        self._told.append(lambda: self._lost(why))
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for topic, reason in zip(self._subscribed.pop(mid, ()), reasons, strict=False):
+            if reason.is_failure:
+                self._told.append(partial(self._listener.on_denied, topic, reason.value))
 
-    def _lost(self, why: str) -> None:
+    def _note_lost(self, why: str, reason: int | None = None) -> None:
+        if not self._connack.done():
+            self._connack.set_exception(LinkError(f"{self.address}: {why}", reason))
+        self._told.append(lambda: self._lost(why, reason))
+
+    def _lost(self, why: str, reason: int | None) -> None:
         if self._ended:
             return
         self.abort()
         if self._connack.exception() is None:
-            self._listener.on_lost(why)
+            self._listener.on_lost(why, reason)

@@ -1,0 +1,84 @@
+"""How the uplink is, in words: for health, and for the journal when it changes. It claims what was shown."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from gatewayd.core.drain import Backlog
+from gatewayd.core.health import Report
+from gatewayd.core.model import Instant, State
+from gatewayd.edge.mqtt import reason_text
+from gatewayd.uplink.wire import Link
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S: Final = 2.0  # a broker that has not acknowledged the birth by then is not claimed to be well
+REFUSAL_SHOWN_S: Final = 60.0  # after the last refusal, if nothing refused waits, all is well again
+
+
+class Condition:
+    """Says how the uplink is."""
+
+    def __init__(self, *, report: Report, backlog: Backlog) -> None:
+        self.twin: str | None = None  # what is to be said of another client with our client id
+        self._report = report
+        self._backlog = backlog
+        self._said: tuple[State, str] | None = None
+        self._link: Link | None = None  # of which it was said
+        self._refused: Counter[str] = Counter()
+        self._refused_s = float("-inf")
+        self._refusal = "the broker refuses messages"  # and the last one's reason
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many messages brokers refused, by reason."""
+        return dict(self._refused)
+
+    def on_refusal(self, reason: int, now: Instant) -> None:
+        """A message was refused."""
+        self._refused[f"refused_0x{reason:02x}"] += 1
+        self._refused_s = now.mono_s
+        self._refusal = f"the broker refuses messages: {reason_text(reason)}"
+
+    def failed(self, why: str) -> None:
+        """There is no session."""
+        self._say(State.FAILED, f"not connected: {why}")
+
+    def on_answer(self, link: Link, now: Instant) -> None:
+        """The broker answered; the first time is worth saying at once."""
+        if self._link is not link:
+            self.connected(link, now)
+
+    def connected(self, link: Link, now: Instant) -> None:
+        """There is a session: say how it is once the broker has acknowledged something, or should have."""
+        if not link.answered and now.mono_s - link.began_s < ANSWER_S:
+            return
+        self._link = link
+        wrong = self._wrong(link, now)
+        if wrong is None:
+            self._say(State.OK, f"connected to {link.name}")
+        else:
+            self._say(State.DEGRADED, f"connected to {link.name}; {wrong}")
+
+    def _wrong(self, link: Link, now: Instant) -> str | None:
+        """What is not as it should be with a session, the worst first."""
+        if not link.answered:
+            return "it has acknowledged nothing yet"
+        if self._backlog.suspect(now):
+            return "an alarm waits for its PUBACK: the link is suspect"
+        if not link.judged:
+            return "certificate dates are not judged: neither NTP nor GNSS tells the time"
+        if self._backlog.refuses or now.mono_s - self._refused_s < REFUSAL_SHOWN_S:
+            return self._refusal
+        if not link.retains:
+            return "it retains nothing: who joins late sees neither status nor open alarms"
+        return link.denied or self.twin
+
+    def _say(self, state: State, detail: str) -> None:
+        if (state, detail) != self._said:
+            self._said = (state, detail)
+            logger.log(logging.INFO if state is State.OK else logging.WARNING, "uplink: %s", detail)
+            self._report(state, detail)
