@@ -4,109 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sending import GATEWAY, Heard, Maker, Reports, begin, clock, now, running_outbox, settings, text, until
+from sending import BASE, Heard, Wall, begin, bodies, now, ops, running, settings, text, until
 
-from gatewayd.config.model import Mqtt
 from gatewayd.core import command
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.drain import Backlog
-from gatewayd.core.model import ClockSource, ClockState, Keep, Message, MessageClass, State
-from gatewayd.edge.mqtt import Session
+from gatewayd.core.model import ClockSource, Keep, MessageClass, State
 from gatewayd.edge.outbox import Batch, Outbox
 from gatewayd.sim.broker import Broker, free_port, make_certificates
 from gatewayd.sim.proxy import Mode, Proxy
-from gatewayd.uplink import Uplink
 
-BASE = "gatewayd/gw1"
 ALARM, AUDIO = MessageClass.ALARM, MessageClass.AUDIO
-
-
-@dataclass
-class Daemon:
-    """The sending side of a daemon, and what was said and asked of it."""
-
-    outbox: Outbox
-    uplink: Uplink
-    task: asyncio.Task[None]
-    reports: Reports
-    make: Maker
-    commands: list[command.Incoming] = field(default_factory=list)
-    states: dict[str, bytes] = field(default_factory=dict)
-    adopted: list[bool] = field(default_factory=list)
-    hops: list[tuple[str, HopKind]] = field(default_factory=list)  # an alarm's message, and how far it came
-
-    def send(self, *arguments: Any, **fields: Any) -> Message:
-        message = self.make(*arguments, **fields)
-        self.uplink.send(Batch(messages=(message,)))
-        return message
-
-    def confirmed(self, *messages: Message) -> bool:
-        """Whether the broker has all of these alarm messages."""
-        return {(each.id, HopKind.CONFIRMED) for each in messages} <= set(self.hops)
-
-    async def written(self) -> None:
-        """Wait until the disk has everything sent so far."""
-        await self.outbox.store(Batch())
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])
-
-
-@dataclass
-class Wall:
-    """A clock whose source may change."""
-
-    source: ClockSource = ClockSource.NTP
-
-    def __call__(self) -> ClockState:
-        state = clock()
-        return ClockState(boot=state.boot, offset_s=state.offset_s, source=self.source, uncertainty_ms=5)
-
-
-@asynccontextmanager
-async def running(
-    path: Path,
-    mqtt: Mqtt,
-    *,
-    wall: Wall | None = None,
-    credentials: Path | None = None,
-    backlog: Backlog | None = None,
-) -> AsyncIterator[Daemon]:
-    async with running_outbox(path) as outbox:
-        make, reports = Maker(), Reports()
-        daemon: Daemon
-        uplink = Uplink(
-            mqtt=mqtt,
-            gateway=GATEWAY,
-            version="0.1.0",
-            outbox=outbox,
-            stamp=make.stamp,
-            now=now,
-            clock=wall or Wall(),
-            credentials=credentials,
-            report=reports,
-            alive=lambda: None,
-            on_hop=lambda message, kind, _at: daemon.hops.append((message.id, kind)),
-            on_command=lambda incoming: daemon.commands.append(incoming),  # noqa: PLW0108 - made below
-            on_retained_state=lambda alarm, state: daemon.states.update({alarm: state}),
-            on_adopted=lambda: daemon.adopted.append(True),
-            backlog=backlog,
-        )
-        task = asyncio.create_task(uplink.run())
-        daemon = Daemon(outbox=outbox, uplink=uplink, task=task, reports=reports, make=make)
-        try:
-            yield daemon
-        finally:
-            await daemon.stop()
 
 
 @pytest.fixture
@@ -120,22 +34,6 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "outbox.db"
-
-
-@asynccontextmanager
-async def ops(port: int, topics: str = f"{BASE}/#") -> AsyncIterator[Heard]:
-    """An ops desk that listens."""
-    heard = Heard()
-    session: Session = await begin(port, heard, client_id="ops")
-    session.subscribe([topics])
-    try:
-        yield heard
-    finally:
-        session.close()
-
-
-def bodies(heard: Heard, below: str) -> list[dict[str, Any]]:
-    return [json.loads(payload) for payload in heard.payloads(f"{BASE}/{below}") if payload]
 
 
 async def rows(outbox: Outbox) -> Mapping[MessageClass, int]:

@@ -31,14 +31,17 @@ class Inbox:
         on_command: OnCommand,
         on_retained_state: OnRetainedState,
         on_adopted: Callable[[], None],
+        on_twin: Callable[[], None],
         announce: Callable[[Link], None],
     ) -> None:
         self._below = below
         self._on_command = on_command
         self._on_retained_state = on_retained_state
         self._on_adopted = on_adopted
+        self._on_twin = on_twin
         self._announce = announce
         self._adopted = False
+        self._run = self._born_at = ""  # of our own birth, when it first came back
 
     def subscribe(self, link: Link) -> None:
         """Subscribe to what concerns us. LinkError when the session has ended.
@@ -81,11 +84,18 @@ class Inbox:
             self._on_retained_state(alarm, state)
 
     def _own_status(self, link: Link, status: Mapping[str, Any] | None) -> None:
-        """Our birth came back, so every retained alarm did before it; or our will did, and is not true."""
+        """Our birth came back, so every retained alarm did before it; or our will did, and is not true.
+
+        Or there is another gateway's birth, since ours: brokers need not say who took a session over.
+        """
         if status is None or link.farewell is not None:  # which comes back too
             return
+        run, at = str(status.get("run")), str(status.get("at"))
         if status.get("state") == "online" and status.get("session") == link.number:
+            self._run, self._born_at = run, self._born_at or at
             self._adopt(link)
+        elif status.get("state") == "online" and self._born_at and run != self._run and at > self._born_at:
+            self._on_twin()
         elif status.get("state") == "offline":
             logger.info("our own will came back from the broker; saying that we are online")
             try:

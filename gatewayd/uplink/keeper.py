@@ -21,7 +21,6 @@ from gatewayd.uplink.wire import Link, Owner, Wire
 REDIAL_S: Final = 10.0  # a link takes a doubted one's place at most so often: it must be able to prove itself
 STEADY_S: Final = 10.0  # a session that lasted less has failed
 HURRY_S: Final = 1.0  # an alarm dials at once, alarms not faster than this
-TWIN_SHOWN_S: Final = 300.0  # after another client took our id: it comes again within the longest backoff
 
 
 class Need(Protocol):
@@ -45,21 +44,23 @@ class Keeper:
         need: Need,
         now: Callable[[], Instant],
         failed: Callable[[str], None],
+        twin: Callable[[], bool],
     ) -> None:
-        """`failed` is told why there is no session."""
+        """`failed` is told why there is no session; `twin` tells whether another gateway goes by our id."""
         self.addresses: dict[str, str] = {}  # broker -> the last address it was reached at
         self._wire = wire
         self._owner = owner
         self._need = need
         self._now = now
         self._failed = failed
+        self._twin = twin
         self._brokers = wire.mqtt.brokers  # in the order they are dialled
         self._jitter = secrets.SystemRandom().random
         self._hurried = asyncio.Event()  # an alarm waits: dial now
-        self._woken = asyncio.Event()  # the session is doubted, or has ended
+        self._woken = asyncio.Event()  # the session is doubted, or one has ended
+        self._doubted = False
         self._dialled_s = float("-inf")
         self._doubt_from_s = float("-inf")
-        self._twin: tuple[float, str] | None = None  # when another client took our id, and what to say of it
 
     def hurry(self) -> None:
         """Dial now: a new alarm waits."""
@@ -68,14 +69,8 @@ class Keeper:
     def doubt(self) -> None:
         """Dial beside the session there is, unless that was done a moment ago."""
         if self._now().mono_s >= self._doubt_from_s:
+            self._doubted = True
             self._woken.set()
-
-    @property
-    def twin(self) -> str | None:
-        """What to say of another client that took our client id lately."""
-        if self._twin is None or self._now().mono_s - self._twin[0] > TWIN_SHOWN_S:
-            return None
-        return self._twin[1]
 
     async def run(self) -> None:
         """Keep a session up until cancelled; the owner is told of each."""
@@ -84,9 +79,10 @@ class Keeper:
             link = await self._dial()
             if link is None:
                 failures += 1
+                await self._pause(failures)
             else:
                 failures = await self._stay(link, failures)
-            await self._pause(failures)
+                await self._pause(max(0, failures - 1))  # it was reached: once is no failure of the broker's
 
     async def _stay(self, link: Link, failures: int) -> int:
         """Stay on a session and those that take its place; return the failures in a row when all ended."""
@@ -98,23 +94,22 @@ class Keeper:
             successor = await self._successor(link)
         ended = link.ended.result()
         self._failed(ended.why)
-        now_s = self._now().mono_s
         if ended.elsewhere:
             self._brokers = _last(self._brokers, link.broker)
-        if ended.taken_over:  # two gateways with one id must not fight at speed
-            self._twin = (now_s, ended.why)
-            return WIDEST
-        return 0 if ended.again or now_s - link.began_s > STEADY_S else failures + 1
+        if self._twin():  # two gateways with one id must not fight at speed
+            return WIDEST + 1
+        return 0 if ended.again or self._now().mono_s - link.began_s > STEADY_S else failures + 1
 
     async def _successor(self, link: Link) -> Link | None:
         """Return the session that takes a doubted one's place; None when it has ended."""
         link.ended.add_done_callback(lambda _: self._woken.set())
-        self._woken.clear()
+        self._doubted = False
         while not link.ended.done():
-            await self._woken.wait()
-            self._woken.clear()
-            if link.ended.done():
-                break
+            if not self._doubted:
+                self._woken.clear()
+                await self._woken.wait()
+                continue
+            self._doubted = False
             successor = await self._dial(beside=link)
             now_s = self._now().mono_s
             if successor is not None:
@@ -131,12 +126,8 @@ class Keeper:
         it is left in peace.
         """
 
-        def wanted(broker: Broker) -> bool:
-            if beside is None or beside.ended.done():
-                return True
-            suspect = self._need.suspect(self._now())
-            beside.contended |= suspect and beside.broker == broker
-            return suspect
+        def wanted() -> bool:
+            return beside is None or beside.ended.done() or self._need.suspect(self._now())
 
         async def connect(broker: Broker) -> Link:
             try:

@@ -91,15 +91,21 @@ class Uplink:
         self._link: Link | None = None
         self._pumping = False
         self._tasks: asyncio.TaskGroup | None = None
-        self._condition = Condition(report=report, backlog=self._backlog)
+        self._condition = Condition(report=report, backlog=self._backlog, now=now, gateway=gateway.id)
         self._keeper = Keeper(
-            wire=self._wire, owner=self, need=self._backlog, now=now, failed=self._condition.failed
+            wire=self._wire,
+            owner=self,
+            need=self._backlog,
+            now=now,
+            failed=self._condition.failed,
+            twin=self._condition.has_twin,
         )
         self._inbox = Inbox(
             below=self._wire.below,
             on_command=on_command,
             on_retained_state=on_retained_state,
             on_adopted=on_adopted,
+            on_twin=self._condition.on_twin,
             announce=self._announce,
         )
         self._told: Broker | None = None  # who has been told all that is retained,
@@ -224,7 +230,7 @@ class Uplink:
     def on_denied(self, link: Link, whole: str, reason: int) -> None:
         """The broker refused a subscription: nobody can give us commands, and that is to be known."""
         link.denied = f"the broker refuses the subscription to {whole}: {reason_text(reason)}"
-        self._condition.connected(link, self._now())
+        self._condition.connected(link)
 
     def on_lost(self, link: Link, reason: int | None) -> None:
         """A session ended: what was in flight waits again; what the broker stumbled over, for longer."""
@@ -271,7 +277,7 @@ class Uplink:
         now, link = self._now(), self._link
         stored = message_id in self._saving or self._backlog.is_stored(message_id)
         if reason >= FAILURE:
-            self._condition.on_refusal(reason, now)
+            self._condition.on_refusal(reason)
             self._done(self._backlog.refused(message_id, now), stored=stored)
         else:
             message = self._backlog.confirmed(message_id, now)
@@ -279,7 +285,7 @@ class Uplink:
             if message is not None:
                 self._hop(message, HopKind.CONFIRMED, now)
         if link is not None:
-            (self._condition.connected if reason >= FAILURE else self._condition.on_answer)(link, now)
+            (self._condition.connected if reason >= FAILURE else self._condition.on_answer)(link)
         self._pump()
 
     def _done(self, message: Message | None, *, stored: bool) -> None:
@@ -392,7 +398,6 @@ class Uplink:
     def _look_after(self, link: Link, now: Instant) -> None:
         if self._backlog.suspect(now):
             self._keeper.doubt()
-        self._condition.twin = self._keeper.twin
-        self._condition.connected(link, now)
+        self._condition.connected(link)
         self._inbox.tick(link, now)
         self._retell(link, now)

@@ -25,7 +25,6 @@ from gatewayd.core.model import (
 from gatewayd.core.payload import render, render_will
 from gatewayd.edge.mqtt import (
     NO_RETAIN,
-    TAKEN_OVER,
     Incoming,
     Line,
     LinkError,
@@ -74,7 +73,6 @@ class Ended:
     why: str
     again: bool = False  # we want another one of the same broker
     elsewhere: bool = False  # the broker does not want us, or does not do its work: try another one first
-    taken_over: bool = False  # by a client with our client id
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -92,7 +90,6 @@ class Link:
     ids: dict[int, str] = field(default_factory=dict)  # MQTT message id -> ours
     farewell: int | None = None  # message id of the last word
     answered: bool = False  # the broker has acknowledged something: it does its work
-    contended: bool = False  # we dialled the same broker beside it: it is we who took it over
     denied: str | None = None  # the subscription the broker refused, and why
 
     @property
@@ -170,9 +167,7 @@ class Link:
         """Tell the owner, once."""
         if reason == NO_RETAIN:
             self.wire.unretained.add(self.broker)
-        taken_over = reason == TAKEN_OVER and not self.contended
-        elsewhere = reason is not None and reason != TAKEN_OVER
-        self._end(Ended(why=why, elsewhere=elsewhere, taken_over=taken_over), reason)
+        self._end(Ended(why=why, elsewhere=reason is not None), reason)
 
     def _end(self, ended: Ended, reason: int | None) -> None:
         if not self.ended.done():
@@ -253,7 +248,7 @@ class Wire:
         return self._stamp(kind(number, self._version, self.now()))
 
     async def connect(
-        self, broker: Broker, owner: Owner, addresses: Mapping[str, str], wanted: Callable[[Broker], bool]
+        self, broker: Broker, owner: Owner, addresses: Mapping[str, str], wanted: Callable[[], bool]
     ) -> Link:
         """Begin a session with a broker. LinkError when it cannot be had.
 
@@ -286,7 +281,7 @@ class Wire:
                 line = await dialling
         except TimeoutError as error:
             raise LinkError(f"{link.name}: no connection within {DIAL_S:.0f} s") from error
-        if not wanted(broker):
+        if not wanted():
             line.socket.close()
             raise LinkError(f"{link.name}: not needed any more")
         try:

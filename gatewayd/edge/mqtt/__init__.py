@@ -12,13 +12,12 @@ from gatewayd.edge.mqtt.line import (
     tls_context,
 )
 from gatewayd.edge.mqtt.session import Incoming, Listener, RefusedError, Session, Will
-from gatewayd.edge.mqtt.terms import FAILURE, NO_RETAIN, STUMBLED, TAKEN_OVER, Terms, reason_text
+from gatewayd.edge.mqtt.terms import FAILURE, NO_RETAIN, STUMBLED, Terms, reason_text
 
 __all__ = [
     "FAILURE",
     "NO_RETAIN",
     "STUMBLED",
-    "TAKEN_OVER",
     "Dates",
     "Incoming",
     "Line",

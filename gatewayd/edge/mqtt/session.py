@@ -33,7 +33,6 @@ from gatewayd.edge.mqtt.line import Line, LinkError, Login
 from gatewayd.edge.mqtt.terms import (
     FAILURE,
     NO_ACKNOWLEDGING,
-    TAKEN_OVER,
     TOO_LARGE,
     Terms,
     packet_bytes,
@@ -118,7 +117,6 @@ class Session:
         self.terms = Terms()
         self._keep_alive_s = 0
         self._subscribed: dict[int, tuple[str, ...]] = {}  # message id -> topics, until their SUBACK
-        self._client_id = client_id
         self._socket = line.socket
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -341,9 +339,6 @@ class Session:
     ) -> None:
         if not flags.is_disconnect_packet_from_server:
             self._note_lost(f"the link ended the session: {reason}")
-        elif reason.value == TAKEN_OVER:
-            why = f"another client took our client id {self._client_id}: is [gateway] id given twice?"
-            self._note_lost(why, TAKEN_OVER)
         else:
             self._note_lost(f"the broker ended the session: {reason}", reason.value)
 

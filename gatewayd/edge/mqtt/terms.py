@@ -13,7 +13,6 @@ from gatewayd.core.payload import Rendered
 
 RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, section 3.2.2.3.3: what holds when the broker names none
 FAILURE: Final = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4)
-TAKEN_OVER: Final = 0x8E  # another session has our client id
 TOO_LARGE: Final = 0x95
 NO_RETAIN: Final = 0x9A
 NO_ACKNOWLEDGING: Final = 0x9B  # QoS not supported
@@ -87,10 +86,10 @@ def packet_bytes(topic: str, rendered: Rendered, correlation: bytes | None) -> i
 
 
 def reason_text(reason: int) -> str:
-    """Return a PUBACK's reason in words, e.g. `Not authorized (0x87)`."""
-    try:
-        name = ReasonCode(PacketTypes.PUBACK, identifier=reason).getName()
-    except KeyError:  # not one of MQTT's
+    """Return a reason code in words, e.g. `Not authorized (0x87)`."""
+    try:  # a DISCONNECT may carry nearly all there are
+        name = ReasonCode(PacketTypes.DISCONNECT, identifier=reason).getName()
+    except (KeyError, ValueError):
         return f"reason 0x{reason:02x}"
     return f"{name} (0x{reason:02x})"
 
