@@ -229,9 +229,10 @@ async def running(
     wall: Wall | None = None,
     credentials: Path | None = None,
     backlog: Backlog | None = None,
+    make: Maker | None = None,
 ) -> AsyncIterator[Daemon]:
     async with running_outbox(path) as outbox:
-        make, reports = Maker(), Reports()
+        make, reports = make or Maker(), Reports()
         daemon: Daemon
         uplink = Uplink(
             mqtt=mqtt,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from scripted import End, Published, Scripted
-from sending import Daemon, Heard, begin, bodies, ops, running, settings, text, until
+from sending import Daemon, Heard, Maker, begin, bodies, ops, running, settings, text, until
 
 from gatewayd.core import command
 from gatewayd.core.model import Keep, MessageClass, State
@@ -236,7 +236,7 @@ async def test_two_gateways_with_one_id_do_not_fight_and_both_alarms_arrive(
         Proxy(broker.port) as proxy,
         ops(broker.port) as heard,
         running(tmp_path / "one" / "outbox.db", settings(proxy.port)) as one,
-        running(tmp_path / "two" / "outbox.db", settings(proxy.port)) as two,
+        running(tmp_path / "two" / "outbox.db", settings(proxy.port), make=Maker(run="2")) as two,
     ):
         await until(lambda: {one.uplink.connected, two.uplink.connected} == {True, False})
         await asyncio.sleep(7.0)
