@@ -89,6 +89,8 @@ def _moved(name: str, node: Any) -> Any:
 def _validate_audio(payload: bytes, properties: dict[str, str]) -> None:
     assert payload.startswith(b"OggS"), f"expected whole Ogg pages, got {payload[:4]!r}"
     check("#/$defs/envelope/$defs/time", properties["at"])
+    assert properties["clock"] in {"ntp", "gnss", "rtc", "none"}
+    assert float(properties["late-s"]) >= 0
     assert int(properties["duration-ms"]) >= 0
     assert properties["sha256"] == sha256(payload).hexdigest()
     assert properties["live"] in {"true", "false"}

@@ -195,12 +195,19 @@ def test_a_topic_that_the_contract_does_not_have_is_refused(name: str) -> None:
     ("pages", "wrong"),
     [
         (b"RIFF", {}), (b"OggS", {"sha256": "0"}), (b"OggS", {"live": "yes"}), (b"OggS", {"at": "now"}),
-        (b"OggS", {"duration-ms": "-1"}),
+        (b"OggS", {"duration-ms": "-1"}), (b"OggS", {"clock": "sundial"}), (b"OggS", {"late-s": "-1"}),
     ],
 )  # fmt: skip
 def test_a_chunk_that_is_not_one_is_refused(pages: bytes, wrong: dict[str, str]) -> None:
     digest = sha256(pages).hexdigest()
-    properties = {"at": str(ENVELOPE["at"]), "duration-ms": "500", "sha256": digest, "live": "true"}
+    properties = {
+        "at": str(ENVELOPE["at"]),
+        "clock": "ntp",
+        "late-s": "0.1",
+        "duration-ms": "500",
+        "sha256": digest,
+        "live": "true",
+    }
     validate(f"alarm/{ALARM}/audio/0", b"OggS", {**properties, "sha256": sha256(b"OggS").hexdigest()}.items())
     with pytest.raises((AssertionError, ValidationError)):
         validate(f"alarm/{ALARM}/audio/0", pages, {**properties, **wrong}.items())

@@ -259,6 +259,20 @@ async def test_an_alarm_the_broker_knows_is_taken_up_once_and_nonsense_never(roo
     assert room.gateway.open_alarms == 1
 
 
+async def test_a_broker_that_forgot_is_told_the_alarms_once_they_are_known() -> None:
+    """A session may come before the records are read; what is said of it is said then."""
+    before = Room()
+    before.gateway.restore({})
+    before.press()
+    room = Room()
+    room.gateway.on_forgotten()
+    assert room.disk.batches == []
+    room.gateway.restore(before.disk.records)
+    states = [each for batch in room.disk.batches for each in batch.messages if each.topic.endswith("/state")]
+    assert len(states) == 1
+    assert states[0].retain
+
+
 async def test_positions_are_told_while_an_alarm_is_open_and_not_else(room: Room) -> None:
     """Every 5 s; `[gps] publish = alarm` is the default."""
 

@@ -82,19 +82,21 @@ def render(message: Message, *, gateway: str, clock: ClockState, published: Inst
     if message.clears:
         return Rendered(payload=b"", content_type=None)
     late_s = _late_s(message.at, clock, published)
+    _, source, uncertainty_ms = _best(message.at, clock)
     if message.sound is not None:
         return Rendered(
             payload=message.sound,
             content_type=AUDIO_TYPE,
             user_properties=(
                 ("at", at(message.at, clock)),
+                ("clock", source.value),
+                ("late-s", str(late_s)),
                 ("duration-ms", str(message.body.get("duration_ms", 0))),
                 ("sha256", sha256(message.sound).hexdigest()),
                 ("live", "true" if late_s < LIVE_S else "false"),
             ),
             expires_s=message.expires_s,
         )
-    _, source, uncertainty_ms = _best(message.at, clock)
     envelope = _identity(message, gateway) | {
         "at": at(message.at, clock),
         "clock": {"source": source.value, "uncertainty_ms": uncertainty_ms},

@@ -46,6 +46,7 @@ from gatewayd.core.alarm import (
     Trigger,
     adopt,
     from_json,
+    retell,
     step,
     to_json,
 )
@@ -912,6 +913,25 @@ def test_the_state_of_a_closed_alarm_leaves_the_broker_after_seven_days(world: W
     [state] = [draft for draft in world.drafts if draft.topic == topic.alarm_state(alarm.id)]
     assert state.expires_s == 604_800
     assert (state.body["handling"], state.body["outcome"]) == ("closed", "false")
+
+
+def test_a_broker_that_forgot_is_told_every_state_again(world: World) -> None:
+    """Open and closed, as they stand; a closed one leaves the broker when it would have anyway."""
+    closed = world.press(tag="t-1")
+    world.command(Close(alarm=closed.id, outcome=Outcome.FALSE))
+    world.after(3_600.0)
+    open_one = world.press(tag="t-2", worker="w-2")
+    world.after(10.0)
+    world.alarms, world.effects = retell(world.alarms, world.now, world.settings)
+    assert world.types == []
+    assert world.state(open_one)["handling"] == "raised"
+    assert {draft.topic: draft.expires_s for draft in world.drafts} == {
+        topic.alarm_state(closed.id): 604_800 - 3_610,
+        topic.alarm_state(open_one.id): None,
+    }
+    world.reboot(0.0, ClockSource.NONE)
+    world.alarms, world.effects = retell(world.alarms, world.now, world.settings)
+    assert {draft.expires_s for draft in world.drafts} == {604_800, None}
 
 
 def test_an_alarm_may_be_accepted_straight_away(world: World) -> None:

@@ -224,6 +224,8 @@ def test_a_chunk_is_its_pages_with_user_properties() -> None:
     assert (found.payload, found.content_type) == (b"OggS...", "audio/ogg")
     assert dict(found.user_properties) == {
         "at": "2026-03-01T12:00:00.000Z",
+        "clock": "ntp",
+        "late-s": "9.9",
         "duration-ms": "500",
         "sha256": sha256(b"OggS...").hexdigest(),
         "live": "true",

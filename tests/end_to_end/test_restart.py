@@ -105,3 +105,17 @@ async def test_what_was_stored_offline_arrives_after_a_kill_alarms_first(world: 
         assert kinds[:first_sound].count(Kind.ALARM_EVENT) >= 2
         assert ops.events("raised")[0]["late_s"] > 1
         assert len(ops.events("raised")) == 1
+
+
+async def test_a_broker_that_comes_back_empty_is_told_of_open_alarms(gateway: World, ops: Ops) -> None:
+    """Who joins then finds the alarm, health and status, though all of that was confirmed long before."""
+    await gateway.press(for_s=0)
+    alarm = await ops.raised()
+    await ops.until("its state, with sound", lambda: ops.state(alarm).get("audio", {}).get("head"))
+    gateway.broker.kill()
+    gateway.broker.start()
+    async with heard(gateway) as late:
+        await late.until("the alarm's state", lambda: late.state(alarm))
+        await late.until("health and status", lambda: late.health() and late.status())
+        assert late.state(alarm)["handling"] == "raised"
+        assert late.state(alarm)["presses"] == 1
