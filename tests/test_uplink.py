@@ -110,13 +110,18 @@ async def test_a_dead_gateway_is_announced_by_its_will(broker: Broker, path: Pat
 
 
 async def test_the_birth_is_repeated_when_our_own_will_is_seen(broker: Broker, path: Path) -> None:
-    """A will that came late must not stand."""
+    """A will that came late must not stand; a goodbye is our own, of a session before this one."""
     async with ops(broker.port) as heard, running(path, settings(broker.port)) as daemon:
         await until(lambda: daemon.adopted)
         other = await begin(broker.port, Heard(), client_id="late")
         other.publish(f"{BASE}/status", text(b'{"state": "offline", "session": 1}'), retain=True)
         await until(lambda: len(bodies(heard, "status")) == 3)
         assert [status["state"] for status in bodies(heard, "status")] == ["online", "offline", "online"]
+        goodbye = b'{"state": "offline", "session": 1, "reason": "stopped"}'
+        other.publish(f"{BASE}/status", text(goodbye), retain=True)
+        await until(lambda: len(bodies(heard, "status")) == 4)
+        await asyncio.sleep(0.2)
+        assert bodies(heard, "status")[-1]["state"] == "offline"
         other.close()
 
 

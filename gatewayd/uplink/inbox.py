@@ -88,7 +88,7 @@ class Inbox:
 
         Or there is another gateway's birth, since ours: brokers need not say who took a session over.
         """
-        if status is None or link.farewell is not None:  # which comes back too
+        if status is None:
             return
         run, at = str(status.get("run")), str(status.get("at"))
         if status.get("state") == "online" and status.get("session") == link.number:
@@ -96,7 +96,9 @@ class Inbox:
             self._adopt(link)
         elif status.get("state") == "online" and self._born_at and run != self._run and at > self._born_at:
             self._on_twin()
-        elif status.get("state") == "offline":
+        elif (
+            status.get("state") == "offline" and "reason" not in status
+        ):  # a goodbye is of an earlier session
             logger.info("our own will came back from the broker; saying that we are online")
             try:
                 self._announce(link)
