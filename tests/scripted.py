@@ -61,6 +61,7 @@ class Scripted:
 
     async def __aenter__(self) -> Scripted:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.server = await asyncio.start_server(self._accept, LOOPBACK, 0)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
@@ -73,6 +74,11 @@ class Scripted:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def cut(self) -> None:
+        """End every connection there is."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     def topics(self) -> list[str]:
         return [each.topic for each in self.published]
 
@@ -80,11 +86,13 @@ class Scripted:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 await self._serve(reader, writer)
         finally:
             writer.transport.abort()
+            self._writers.discard(writer)
             self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -138,6 +138,20 @@ async def test_a_broker_without_wildcards_is_asked_for_each_command(path: Path) 
         await until(lambda: daemon.reports.state is State.OK)
 
 
+async def test_a_broker_that_keeps_no_session_is_said_to(path: Path) -> None:
+    """Commands given while the link was down are lost; that it forgets us says nothing of its memory."""
+    terms = {"SessionExpiryInterval": 0}
+    async with Scripted(terms=terms) as odd, running(path, settings(odd.port)) as daemon:
+        told: list[bool] = []
+        daemon.on_forgotten = lambda: told.append(True)
+        await until(lambda: "it keeps no session" in health(daemon)[1])
+        first = len(told)
+        odd.cut()
+        await until(lambda: odd.connects == 2)
+        await until(lambda: daemon.uplink.connected)
+        assert len(told) == first
+
+
 @pytest.mark.parametrize(("ours_s", "theirs_s"), [(60, 1), (1, 600)])
 async def test_the_shorter_keep_alive_holds(ours_s: int, theirs_s: int) -> None:
     """The broker's, or it would end the session; ours, or a dead link would be found out late."""
@@ -364,6 +378,37 @@ async def test_a_second_broker_has_the_alarm_when_the_first_link_dies(broker: Br
         await until(lambda: daemon.confirmed(alarm))
         assert asyncio.get_running_loop().time() - began_s < 5.0
         assert health(daemon)[1].startswith(f"connected to 127.0.0.1:{broker.port}")
+
+
+@pytest.mark.timeout(120)
+async def test_an_alarm_is_heard_of_on_a_link_that_has_become_slow(broker: Broker, path: Path) -> None:
+    """10 Mbit/s and full of sound, then 64 kbit/s: what is under way would take half a minute and more."""
+    async with Proxy(broker.port, rate=1_250_000.0) as proxy, running(path, settings(proxy.port)) as daemon:
+        await until(lambda: daemon.uplink.connected)
+        for n in range(3_000):
+            daemon.send(AUDIO_LIVE, f"alarm/a/audio/{n}", sound=b"x" * 1_500)
+        await until(lambda: daemon.uplink.sent_today_bytes > 1_500_000, 30)
+        proxy.rate = 8_000.0
+        await asyncio.sleep(1.0)
+        began_s = asyncio.get_running_loop().time()
+        alarm = daemon.send()
+        await until(lambda: daemon.confirmed(alarm), 30)
+        assert asyncio.get_running_loop().time() - began_s < 10.0
+
+
+async def test_an_alarm_is_soon_there_where_a_round_trip_takes_600_ms(broker: Broker, path: Path) -> None:
+    """64 kbit/s by satellite, sound running: no second dial, and the alarm needs little more than the way."""
+    async with Proxy(broker.port, rate=8_000.0) as proxy, running(path, settings(proxy.port)) as daemon:
+        proxy.delay_s = 0.3
+        await until(lambda: daemon.uplink.connected)
+        for n in range(40):
+            daemon.send(AUDIO_LIVE, f"alarm/a/audio/{n}", sound=b"x" * 1_500)
+        await asyncio.sleep(2.0)
+        began_s = asyncio.get_running_loop().time()
+        alarm = daemon.send()
+        await until(lambda: daemon.confirmed(alarm), 10)
+        assert asyncio.get_running_loop().time() - began_s < 4.0
+        assert proxy.accepted == 1
 
 
 # --- what a broker forgets ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from sending import BASE, Heard, Wall, begin, bodies, now, ops, running, settings, text, until
 
-from gatewayd.core import command
+from gatewayd.core import command, payload
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.drain import Backlog
 from gatewayd.core.model import ClockSource, Keep, MessageClass, State
@@ -242,6 +243,7 @@ async def test_the_second_broker_is_tried_at_once(broker: Broker, path: Path) ->
     """A broker that refuses costs no wait when there is another."""
     async with running(path, settings(free_port(), broker.port)) as daemon:
         await until(lambda: daemon.uplink.connected, 2)
+        await until(lambda: daemon.reports.state is State.OK)
         assert daemon.reports.said[0][0] is State.FAILED
         assert daemon.reports.said[-1] == (State.OK, f"connected to 127.0.0.1:{broker.port}")
 
@@ -359,6 +361,32 @@ async def test_a_position_reaches_the_disk_only_when_it_has_waited(
         assert await rows(daemon.outbox) == {MessageClass.POSITION: 2}
         broker.start()
         await empty(daemon.outbox)
+
+
+async def test_what_was_queued_with_a_wrong_clock_goes_out_with_the_right_time(
+    broker: Broker, path: Path
+) -> None:
+    """Twenty years behind when it happened, known since: every class, from memory and from the disk."""
+    broker.kill()
+    happened_s = time.time()
+    wrong = replace(now(), wall_s=happened_s - 20 * 31_557_600, source=ClockSource.NONE, uncertainty_ms=0)
+    topics = {ALARM: "alarm/a/event", MessageClass.STATE: "health", MessageClass.POSITION: "position"}
+    for _ in range(2):  # the second time from the disk
+        async with running(path, settings(broker.port)) as daemon:
+            for name, below in topics.items():
+                daemon.send(name, below, at=wrong)
+            daemon.send(MessageClass.AUDIO_LIVE, "alarm/a/audio/0", sound=b"OggS", at=wrong)
+            await daemon.written()
+    broker.start()
+    async with ops(broker.port) as heard, running(path, settings(broker.port)) as daemon:
+        await empty(daemon.outbox)
+        await until(lambda: all(len(bodies(heard, below)) == 2 for below in topics.values()))
+        await until(lambda: len(heard.payloads(f"{BASE}/alarm/a/audio/0")) == 2)
+    for below in topics.values():
+        for body in bodies(heard, below):
+            assert abs(payload.wall(body["at"]) - happened_s) < 1.0
+            assert body["clock"]["source"] == "ntp"
+            assert body["late_s"] >= 0.0
 
 
 async def test_health_is_published_on_each_session_and_never_stored(broker: Broker, path: Path) -> None:

@@ -87,7 +87,11 @@ class Condition:
             return self._refusal
         if not link.retains:
             return "it retains nothing: who joins late sees neither status nor open alarms"
-        return self._twin if self.has_twin() else link.denied
+        if self.has_twin():
+            return self._twin
+        if link.denied is None and link.session is not None and not link.session.terms.keeps:
+            return "it keeps no session: commands given while there is no link are lost"
+        return link.denied
 
     def _say(self, state: State, detail: str) -> None:
         if (state, detail) != self._said:

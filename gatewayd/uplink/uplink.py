@@ -211,7 +211,8 @@ class Uplink:
         if self._keeper.addresses.get(link.name) != session.address:
             self._keeper.addresses[link.name] = session.address
             self._outbox.store(Batch(records={("broker", link.name): session.address}))
-        if not session.terms.resumed or link.broker != self._told:
+        forgot = session.terms.keeps and not session.terms.resumed
+        if forgot or link.broker != self._told:
             self._told = None
         self._retell(link, self._now())
         self._pump()

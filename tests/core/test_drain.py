@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -746,6 +747,24 @@ def test_backoff_grows_to_thirty_seconds_and_to_three_while_an_alarm_waits() -> 
     assert [backoff_s(99, jitter, alarm_waits=True) for jitter in (0.0, 1.0)] == [1.0, 3.0]
     assert refused_s(1) == 2.0
     assert refused_s(50) == 300.0
+
+
+@pytest.mark.parametrize("away_s", [0.5, 5.0, 12.9])
+def test_a_thousand_gateways_come_back_to_one_broker_without_a_storm(away_s: float) -> None:
+    """Each dials at most three times, all are there within a minute; the first dials spread over 2 s."""
+    chance = Random(7)
+    dials: Counter[int] = Counter()
+    for _ in range(1_000):
+        at_s, failures = 0.0, 0
+        while True:
+            at_s += backoff_s(failures, chance.random(), alarm_waits=False)
+            dials[int(at_s)] += 1
+            if at_s > away_s:
+                break
+            failures += 1
+        assert failures <= 2
+        assert at_s < 60.0
+    assert max(dials.values()) < 600
 
 
 def test_the_age_of_what_waits_is_told_by_a_clock_that_knows() -> None:

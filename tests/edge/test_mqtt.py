@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sending import Heard, begin, clock, plain_line, settings, text, until
@@ -163,6 +165,30 @@ async def test_a_name_that_does_not_resolve_falls_back_to_its_last_address(broke
     line = await dial(nowhere, None, user_timeout_s=10, last_good=LOOPBACK)
     assert line.address == LOOPBACK
     line.socket.close()
+
+
+async def test_a_name_server_that_is_silent_is_not_waited_for(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver gives up after half a minute; an alarm goes to the last good address long before."""
+    asked = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def silent(host: str, *arguments: Any, **fields: Any) -> Any:
+        if host == "broker.example.org":
+            asked.wait(30)
+        return resolve(host, *arguments, **fields)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    monkeypatch.setattr("gatewayd.edge.mqtt.line.NAME_S", 0.2)
+    nowhere = Address(host="broker.example.org", port=broker.port)
+    try:
+        async with asyncio.timeout(10):
+            line = await dial(nowhere, None, user_timeout_s=10, last_good=LOOPBACK)
+        assert line.address == LOOPBACK
+        line.socket.close()
+    finally:
+        asked.set()
 
 
 async def test_a_broker_that_speaks_something_else_is_a_link_error() -> None:

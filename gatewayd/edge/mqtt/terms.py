@@ -34,6 +34,7 @@ class Terms:
     """What the broker's CONNACK says of the session (MQTT 5, section 3.2.2.3)."""
 
     resumed: bool = False  # it has kept our subscriptions, and commands that came meanwhile
+    keeps: bool = True  # and will
     receive_maximum: int = RECEIVE_MAXIMUM
     packet_bytes: int | None = None  # the largest it takes
     acknowledges: bool = True  # it takes QoS 1
@@ -46,6 +47,7 @@ class Terms:
         """Read a CONNACK."""
         return cls(
             resumed=resumed,
+            keeps=getattr(properties, "SessionExpiryInterval", 1) > 0,
             receive_maximum=getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM),
             packet_bytes=getattr(properties, "MaximumPacketSize", None),
             acknowledges=getattr(properties, "MaximumQoS", 1) > 0,
