@@ -1,9 +1,10 @@
 """The measurements run and say what they promise; how the figures turn out is no test's business."""
 
-from math import inf, isnan, nan
+from math import inf, isfinite, isnan, nan
 
 import pytest
 from bench import memory
+from bench.__main__ import PARTS
 from bench.figures import MISSED, Figure, percentile, table
 
 
@@ -19,6 +20,10 @@ def figure(value: float, **limits: float) -> Figure:
         ({"most": 2.9}, False),
         ({"most_ratio": 1.5}, True),
         ({"most_ratio": 1.4}, False),
+        ({"least": 3.0}, True),
+        ({"least": 3.1}, False),
+        ({"least_ratio": 1.5}, True),
+        ({"least_ratio": 1.6}, False),
     ],
 )
 def test_a_figure_is_held_against_its_limit(limits: dict[str, float], met: bool | None) -> None:
@@ -48,3 +53,27 @@ async def test_memory_is_measured_of_the_real_daemon() -> None:
     assert figures.keys() == {"rss_idle", "rss_alarm", "capture_rss_idle", "capture_rss_alarm"}
     assert all(figure.value > 1 for figure in figures.values())
     assert figures["rss_idle"].ratio is not None
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    {
+        "thin": {
+            "alarm_behind_sound",
+            "alarm_amid_drain",
+            "alarm_amid_live",
+            "alarm_amid_live_and_back_fill",
+        },
+        "failover": {"dead_link_second_broker", "dead_link_new_path"},
+        "drain": {"drain_window_14", "drain_window_94"},
+        "accept": {"accepted_per_s", "accepted_alone"},
+        "million": {"rss_million_waiting", "rss_million_draining", "start_million"},
+        "wear": {"written_quiet", "written_sound_online", "written_sound_offline"},
+        "fleet": {"fleet_up", "fleet_dials", "fleet_storm"},
+    }.items(),
+)
+async def test_each_part_gives_its_figures(part: str, names: set[str]) -> None:
+    """In its small form: every figure is there, came out as a number, and has a limit."""
+    figures = {figure.name: figure for figure in await PARTS[part](True)}
+    assert figures.keys() == names
+    assert all(isfinite(figure.value) and figure.met is not None for figure in figures.values())

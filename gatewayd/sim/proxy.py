@@ -16,6 +16,7 @@ from typing import Final
 from gatewayd.sim.broker import LOOPBACK, free_port
 
 PIECE_BYTES: Final = 512  # at 64 kbit/s a piece takes 64 ms, so the rate is smooth to the eye of a 2 s limit
+CATCH_UP_S: Final = 0.05  # a busy machine wakes the proxy late; so much of the rate is made up for
 POLL_S: Final = 0.02  # how often a held connection looks whether it may go on
 
 
@@ -24,7 +25,8 @@ class Mode(StrEnum):
 
     OPEN = "open"
     REFUSE = "refuse"  # a connection is reset at once
-    BLACK_HOLE = "black_hole"  # bytes are accepted and vanish; connections stay open
+    BLACK_HOLE = "black_hole"  # bytes are accepted and vanish; connections stay open, and dead ever after
+    HOLD = "hold"  # nothing passes, nothing is lost: TCP sends again what a radio link did not carry
 
 
 class Proxy:
@@ -93,12 +95,17 @@ class Proxy:
         if self.mode is Mode.REFUSE:
             writer.transport.abort()
             return
+        said = await self._held(reader)
+        if said is None:
+            writer.transport.abort()
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
         except OSError:
             writer.transport.abort()
             return
         self._connections |= {writer, far_writer}
+        far_writer.write(said)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._carry(reader, far_writer))
@@ -111,17 +118,35 @@ class Proxy:
                 with suppress(OSError):
                     await end.wait_closed()
 
+    async def _held(self, reader: asyncio.StreamReader) -> bytes | None:
+        """What a new connection says while nothing passes; None when it gives up: its SYN was never heard."""
+        said = b""
+        with suppress(OSError):
+            while self.mode is Mode.HOLD:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        if not (data := await reader.read(PIECE_BYTES)):
+                            return None
+                        said += data
+            return said
+        return None
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one direction to its end; then the other end hears of it, unless the link is a black hole."""
         loop = asyncio.get_running_loop()
         late: deque[bytes] = deque()  # on its way, in order
+        free_s = 0.0  # when the link has carried what it was given
         due_s = 0.0  # when the last of it is there
         with suppress(OSError):
             while data := await reader.read(PIECE_BYTES if self.rate else 1 << 16):
                 if self._swallows(writer):
+                    self._stranded.add(writer)  # a stream has no holes: it never carries again
                     continue
+                while self.mode is Mode.HOLD:  # noqa: ASYNC110 - as below
+                    await asyncio.sleep(POLL_S)
                 if self.rate:
-                    await asyncio.sleep(len(data) / self.rate)
+                    free_s = max(free_s, loop.time() - CATCH_UP_S) + len(data) / self.rate
+                    await asyncio.sleep(free_s - loop.time())
                 if self.delay_s or late:
                     late.append(data)
                     due_s = max(due_s, loop.time() + self.delay_s)

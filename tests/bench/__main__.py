@@ -5,24 +5,44 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Final
 
-from bench import first, flood, memory, presses
+from bench import accept, drain, failover, first, fleet, flood, memory, million, presses, thin, wear
 from bench.figures import MISSED, Figure, table
 from bench.machine import describe
+
+PARTS: Final[dict[str, Callable[[bool], Awaitable[list[Figure]]]]] = {
+    "presses": lambda quick: presses.measure(presses.QUICK if quick else presses.PRESSES),
+    "memory": lambda quick: memory.measure(memory.QUICK_S if quick else memory.SETTLE_S),
+    "advertisements": lambda quick: flood.measure(flood.RATES, flood.QUICK_S if quick else flood.FOR_S),
+    "first": lambda quick: first.measure(1 if quick else first.RUNS),
+    "thin": lambda quick: thin.measure(thin.QUICK if quick else thin.WHOLE),
+    "failover": lambda quick: failover.measure(*(failover.QUICK if quick else failover.WHOLE)),
+    "drain": lambda quick: drain.measure(*(drain.QUICK if quick else drain.WHOLE)),
+    "accept": lambda quick: accept.measure(*(accept.QUICK if quick else accept.WHOLE)),
+    "million": lambda quick: million.measure(*(million.QUICK if quick else million.WHOLE)),
+    "wear": lambda quick: wear.measure(*(wear.QUICK if quick else wear.WHOLE)),
+    "fleet": lambda quick: fleet.measure(*(fleet.QUICK if quick else fleet.WHOLE)),
+}
 
 
 def main() -> int:
     """Exit 0 also when a figure is missed: it is a report."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, metavar="PART", help="may be repeated: " + ", ".join(PARTS)
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
     parser.add_argument("--quick", action="store_true", help="only see that it runs, in less than a minute")
     arguments = parser.parse_args()
+    logging.disable()  # a link that is cut on purpose is no news
     machine = describe()
     print("\n".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n", flush=True)
-    figures = asyncio.run(_measure(quick=arguments.quick))
+    figures = asyncio.run(_measure(arguments.only or [*PARTS], quick=arguments.quick))
     print(table(figures))
     missed = [figure.what.strip() for figure in figures if figure.met is False]
     print("\n" + (f"{MISSED}: " + "; ".join(missed) if missed else "Every target is met."))
@@ -34,17 +54,11 @@ def main() -> int:
     return 0
 
 
-async def _measure(*, quick: bool) -> list[Figure]:
-    parts: list[tuple[str, Callable[[], Awaitable[list[Figure]]]]] = [
-        ("presses", lambda: presses.measure(presses.QUICK if quick else presses.PRESSES)),
-        ("memory", lambda: memory.measure(memory.QUICK_S if quick else memory.SETTLE_S)),
-        ("advertisements", lambda: flood.measure(flood.RATES, flood.QUICK_S if quick else flood.FOR_S)),
-        ("the first alarm", lambda: first.measure(1 if quick else first.RUNS)),
-    ]
+async def _measure(names: Sequence[str], *, quick: bool) -> list[Figure]:
     figures = []
-    for name, part in parts:
+    for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        figures += await part()
+        figures += await PARTS[name](quick)
     return figures
 
 

@@ -22,6 +22,8 @@ class Figure:
     beside_what: str = ""
     most: float | None = None  # what the value may be
     most_ratio: float | None = None  # what value / beside may be
+    least: float | None = None  # what the value must be
+    least_ratio: float | None = None  # what value / beside must be
 
     @property
     def ratio(self) -> float | None:
@@ -33,16 +35,25 @@ class Figure:
         """Whether it is within its limit; None when it has none."""
         if self.most is not None:
             return self.value <= self.most
+        if self.least is not None:
+            return self.value >= self.least
         if self.most_ratio is not None:
             return self.ratio is not None and self.ratio <= self.most_ratio
+        if self.least_ratio is not None:
+            return self.ratio is not None and self.ratio >= self.least_ratio
         return None
 
     @property
     def target(self) -> str:
         """The limit in words."""
-        if self.most is not None:
-            return f"≤ {self.most:g} {self.unit}".rstrip()
-        return "" if self.most_ratio is None else f"≤ {self.most_ratio:g} ×"
+        limits = (("≤", self.most, self.unit), ("≥", self.least, self.unit))
+        ratios = (("≤", self.most_ratio, "×"), ("≥", self.least_ratio, "×"))
+        words = (
+            f"{sign} {limit:.4g} {unit}".rstrip()
+            for sign, limit, unit in limits + ratios
+            if limit is not None
+        )
+        return next(words, "")
 
     def cells(self) -> tuple[str, ...]:
         """The row people read."""

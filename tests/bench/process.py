@@ -21,6 +21,14 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def written_bytes(pid: int) -> int:
+    """What it caused to be written to storage so far, whole pages (proc_pid_io(5)); memory is no storage."""
+    found = re.search(r"^write_bytes: (\d+)", Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)
+    if found is None:
+        raise ProcessLookupError(f"expected a kernel that counts what process {pid} writes")
+    return int(found[1])
+
+
 def child_running(pid: int, module: str) -> int | None:
     """The child of a process that runs a Python module; None when it has none."""
     for task in Path(f"/proc/{pid}/task").iterdir():

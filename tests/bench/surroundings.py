@@ -25,6 +25,7 @@ from gatewayd.sim.broker import LOOPBACK
 from gatewayd.sim.world import GATEWAY, KEY, PREFIX, World
 
 READY_S: Final = 20.0
+MEMORY: Final = "/dev/shm"
 ACTOR: Final = {"id": "bench"}
 _TAG: Final = """
 [tag {name}]
@@ -49,14 +50,23 @@ def address_of(number: int) -> str:
 class MeasuredWorld(World):
     """A world with `tags` more tags, all of one worker: a second one's presses would corroborate, and cost.
 
-    `program`: the module that runs as the daemon. `more`: environment for the daemon alone.
+    `program`: the module that runs as the daemon. `more`: environment for the daemon alone. `state`: where
+    it keeps its state, if not in `folder`. `configuration`: further lines for the gateway's file.
     """
 
     def __init__(
-        self, folder: Path, *, tags: int = 0, program: str = "gatewayd", more: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        tags: int = 0,
+        program: str = "gatewayd",
+        more: Mapping[str, str] | None = None,
+        state: Path | None = None,
+        configuration: str = "",
     ) -> None:
         sections = (_TAG.format(name=name_of(each), address=address_of(each)) for each in range(tags))
-        super().__init__(folder, configuration="".join(sections))
+        super().__init__(folder, configuration=configuration + "".join(sections))
+        self.state = state or self.state
         self._program = program
         self._environment = more or {}
 
@@ -90,6 +100,7 @@ class SeenAlarm:
     raised_bytes: int  # of the payload
     state: Mapping[str, Any] = field(default_factory=dict)  # the newest
     chunks: int = 0
+    sound_bytes: int = 0
 
     @property
     def hops_ms(self) -> Mapping[str, float]:
@@ -116,6 +127,11 @@ class Ops:
     def ready(self) -> bool:
         """Whether the gateway is online and its radio scans."""
         return self.online and self._scans
+
+    @property
+    def sound_bytes(self) -> int:
+        """How much sound has come, of all alarms."""
+        return sum(seen.sound_bytes for seen in self.alarms.values())
 
     def of_tag(self, tag: str) -> list[str]:
         """The alarms a tag raised."""
@@ -155,6 +171,7 @@ class Ops:
                 self.alarms[where.alarm].state = json.loads(content)
             case Kind.ALARM_AUDIO if where.alarm in self.alarms:
                 self.alarms[where.alarm].chunks += 1
+                self.alarms[where.alarm].sound_bytes += len(content)
             case _:
                 return
         self._news.set()
@@ -194,11 +211,22 @@ async def connected(port: int) -> AsyncIterator[Ops]:
 
 @asynccontextmanager
 async def running(
-    *, tags: int = 0, program: str = "gatewayd", more: Mapping[str, str] | None = None, hindered: bool = False
+    *,
+    tags: int = 0,
+    program: str = "gatewayd",
+    more: Mapping[str, str] | None = None,
+    state: Path | None = None,
+    configuration: str = "",
+    hindered: bool = False,
 ) -> AsyncIterator[tuple[MeasuredWorld, Ops]]:
-    """A gateway that is online and scans. `hindered`: no receiver, and a microphone that hangs in open."""
-    with TemporaryDirectory(prefix="gw-") as folder:
-        world = MeasuredWorld(Path(folder), tags=tags, program=program, more=more)
+    """A gateway that is online and scans. `hindered`: no receiver, and a microphone that hangs in open.
+
+    `state`: on the disk that is looked at; the world's own files, and the daemon's log, then lie in memory.
+    """
+    with TemporaryDirectory(prefix="gw-", dir=MEMORY if state else None) as folder:
+        world = MeasuredWorld(
+            Path(folder), tags=tags, program=program, more=more, state=state, configuration=configuration
+        )
         async with world.up(), connected(world.broker.port) as ops:
             if hindered:
                 world.receiver.unplug()
