@@ -26,6 +26,7 @@ AUDIO_TYPE: Final = "audio/ogg"
 
 _LAST_S: Final = 253_402_300_799.0  # the last second RFC 3339 can write: the end of the year 9999
 _RANK: Final = {source: rank for rank, source in enumerate(ClockSource)}  # best first
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _INSTANT: Final = "$instant"  # how `dump` marks an Instant; other keys that begin with $ get a second one
 
 # What JSON text may become once read: no Instant in it.
@@ -196,7 +197,7 @@ def _unix_ms(wall_s: float) -> int:
 
 
 def _encode(body: Mapping[str, Plain]) -> bytes:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(body)
     return text.encode("utf-8", errors="replace")  # half a surrogate pair is no UTF-8
 
 

@@ -223,7 +223,9 @@ class Wire:
 
     def count(self, size: int) -> None:
         """A packet of `size` bytes was published."""
-        self._sent = (self._day(), self.sent_today_bytes + size)
+        day, sent = self._sent
+        today = self._day()
+        self._sent = (today, size + (sent if day == today else 0))
 
     def whole(self, below: str) -> str:
         """Return the whole topic of one below our base."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -52,7 +53,7 @@ class Sender(Uplink):
         """A PUBACK came."""
         super().on_answer(message_id, reason)
         self.answered += 1
-        self.last_s = now().mono_s
+        self.last_s = time.monotonic()
         self._news.set()
 
     async def until_answered(self, number: int) -> None:

@@ -30,13 +30,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.core.payload import Rendered
 from gatewayd.edge.mqtt.line import Line, LinkError, Login
+from gatewayd.edge.mqtt.packed import publish_properties
 from gatewayd.edge.mqtt.terms import (
     FAILURE,
     NO_ACKNOWLEDGING,
     TOO_LARGE,
     Terms,
     packet_bytes,
-    publish_properties,
 )
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ class Session:
         self._told: deque[Callable[[], None]] = deque()  # what paho said, until it has returned
         self._telling = False
         self._ended = False
+        self._awaits_write = False  # the socket did not take all that paho has
         self._timer: asyncio.TimerHandle | None = None
         self._client = client = _Client(line, client_id)
         client.max_inflight_messages = 0  # no bound of paho's own: what is in flight is the drain's decision
@@ -134,8 +135,7 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_register_write
-        client.on_socket_unregister_write = self._on_unregister_write
+        client.on_socket_register_write = lambda *_: None  # paho leaves writing to us, see `_flush`
 
     @classmethod
     async def begin(
@@ -243,7 +243,6 @@ class Session:
     def _drop(self) -> None:
         self._finish()
         self._client.on_socket_close = None  # paho closes the socket once more when it is collected
-        self._client.on_socket_unregister_write = None
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
@@ -268,6 +267,7 @@ class Session:
             self._note_lost(f"expected MQTT from the broker, got {type(error).__name__}: {error}")
         except OSError as error:
             self._note_lost(str(error))
+        self._await_write()
         if self._telling:  # called by the listener: the outer call tells the rest, in order
             return
         self._telling = True
@@ -276,6 +276,17 @@ class Session:
                 self._told.popleft()()
         finally:
             self._telling = False
+
+    def _await_write(self) -> None:
+        """Wait for the socket only where paho could not write at once: each change is a system call."""
+        wants = self._client.want_write()
+        if wants is self._awaits_write or self._socket.fileno() < 0:
+            return
+        self._awaits_write = wants
+        if wants:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
 
     def _flush(self) -> None:
         """Write now, not at the loop's next turn."""
@@ -304,11 +315,6 @@ class Session:
 
     def _on_socket_close(self, _client: Client, _userdata: object, _socket: object) -> None:
         self._loop.remove_reader(self._socket)
-
-    def _on_register_write(self, _client: Client, _userdata: object, _socket: object) -> None:
-        self._loop.add_writer(self._socket, self._flush)
-
-    def _on_unregister_write(self, _client: Client, _userdata: object, _socket: object) -> None:
         self._loop.remove_writer(self._socket)
 
     def _on_connect(

@@ -57,20 +57,6 @@ class Terms:
         )
 
 
-def publish_properties(rendered: Rendered, correlation: bytes | None) -> Any:
-    """Return the properties of a PUBLISH."""
-    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own
-    if rendered.content_type is not None:
-        properties.ContentType = rendered.content_type
-    if rendered.user_properties:
-        properties.UserProperty = list(rendered.user_properties)
-    if rendered.expires_s is not None:
-        properties.MessageExpiryInterval = rendered.expires_s
-    if correlation is not None:
-        properties.CorrelationData = correlation
-    return properties
-
-
 def packet_bytes(topic: str, rendered: Rendered, correlation: bytes | None) -> int:
     """Return how long the PUBLISH at QoS 1 is, bytes."""
     properties = 0
