@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,31 @@ async def test_only_the_confirmed_row_is_deleted(path: Path) -> None:
         outbox.confirm([messages[1].id])
         await settle(outbox)
         assert (await page(outbox)).messages == (messages[0], messages[2])
+
+
+async def test_what_was_confirmed_is_erased_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is stored next, or once it is many; one row more or less is not worth a transaction."""
+    monkeypatch.setattr("gatewayd.edge.outbox.pending.ERASE_S", 60.0)
+    monkeypatch.setattr("gatewayd.edge.outbox.pending.ERASE_ROWS", 2)
+
+    def rows() -> list[str]:
+        with closing(sqlite3.connect(path)) as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM message ORDER BY n")]
+
+    make = Maker()
+    ids = []
+    async with running_outbox(path) as outbox:
+        for _ in range(5):
+            message = make()
+            ids.append(message.id)
+            await outbox.store(Batch(messages=(message,)))
+        outbox.confirm(ids[:1])
+        await asyncio.sleep(0.2)
+        assert rows() == ids
+        await outbox.store(Batch(records={("kind", "key"): "value"}))
+        assert rows() == ids[1:]
+        outbox.confirm(ids[1:4])
+        await until(lambda: rows() == ids[4:])
 
 
 async def test_a_puback_before_the_store_leaves_no_row(path: Path) -> None:

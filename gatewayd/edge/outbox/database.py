@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -124,7 +125,8 @@ class Database:
                 self._delete(changes, "replaces AND topic = ?", ((topic_,) for topic_ in work.replaced))
                 for message in work.messages.values():
                     self._insert(changes, message, places.get(message.id), work.numbers.get(message.id))
-                self._delete(changes, "id = ?", ((message_id,) for message_id in work.confirmed))
+                confirmed = json.dumps([*work.confirmed])
+                self._delete(changes, "id IN (SELECT value FROM json_each(?))", [(confirmed,)])
                 for (kind, key), value in work.records.items():
                     self._record(kind, key, value)
                 lost = self._count_lost(self._newly_lost(changes, work))

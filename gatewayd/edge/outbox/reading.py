@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from gatewayd.core.loss import Loss, Losses
 from gatewayd.core.model import Instant, Message, MessageClass
 from gatewayd.edge.outbox.file import audio_directory, check_schema, judged, read_only
 from gatewayd.edge.outbox.rows import ID, REPLACES, TOPIC, Row, columns, happened, instant, to_message
 from gatewayd.edge.outbox.work import EVICTED, Gone, Page, Stored
+
+_NEXT: Final = "WHERE class = ? AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY n"
 
 
 def read_page(path: Path, message_class: MessageClass, gone: Gone, limit: int) -> Page:
@@ -19,10 +23,9 @@ def read_page(path: Path, message_class: MessageClass, gone: Gone, limit: int) -
     unreadable: set[str] = set()
     more = False
     with read_only(path) as connection:
-        version = check_schema(connection)
-        statement = f"SELECT n, {columns(version)} FROM message WHERE class = ? ORDER BY n"  # noqa: S608 - our own words
-        for n, *row in connection.execute(statement, (message_class,)):
-            if row[ID] in gone.ids or (row[REPLACES] and row[TOPIC] in gone.topics) or n in gone.damaged:
+        statement = f"SELECT n, {columns(check_schema(connection))} FROM message {_NEXT}"  # noqa: S608 - our own words
+        for n, *row in connection.execute(statement, (message_class, json.dumps([*gone.ids]))):
+            if (row[REPLACES] and row[TOPIC] in gone.topics) or n in gone.damaged:
                 continue
             if len(messages) == limit:
                 more = True
