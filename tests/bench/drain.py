@@ -51,8 +51,8 @@ async def _with(inflight: int, runs: int, messages: int) -> list[Figure]:
             broker.kill()
     what = f"drain of {messages} messages of {BODY_BYTES} bytes, {window} in flight, median of {runs}"
     return [
-        _beside(f"drain_window_{window}", what, ours, bare, LEAST_RATIO),
-        _beside(f"drain_same_{window}", "  beside paho with the same packets", ours, same, None),
+        _beside(f"drain_inflight_{inflight}", what, ours, bare, LEAST_RATIO),
+        _beside(f"drain_same_{inflight}", "  beside paho with the same packets", ours, same, None),
     ]
 
 
