@@ -2,7 +2,8 @@
 
 Counted is what the kernel says the daemon caused to be sent to the storage layer (`write_bytes` of
 /proc/PID/io): whole pages, each time one has to be written anew; of this process alone, whatever else the
-machine writes, and without the file system's own journal.
+machine writes, and without the file system's own journal. Measure it as an ordinary user, as the daemon
+runs: for root SQLite sets the owner of its log anew whenever it opens it, which is written too.
 """
 
 from __future__ import annotations
