@@ -33,7 +33,7 @@ id = {gateway}
 prefix = {prefix}
 
 [mqtt]
-brokers = {broker}
+brokers = {brokers}
 
 [gps]
 source = serial:{receiver}
@@ -60,6 +60,7 @@ class World:
         self.bus = PrivateBus(folder)
         self.receiver = GpsReceiver(folder / "gps")
         self.broker = Broker(folder / "broker")
+        self.brokers = f"{LOOPBACK}:{self.broker.port}"  # as the gateway is told of it
         self.microphone = Microphone(folder, sound or speech())
         self.state = folder / "state"
         self.log = folder / "gatewayd.log"
@@ -166,7 +167,7 @@ class World:
         text = _CONFIGURATION.format(
             gateway=GATEWAY,
             prefix=PREFIX,
-            broker=f"{LOOPBACK}:{self.broker.port}",
+            brokers=self.brokers,
             receiver=self.folder / "gps",
             microphone=DEVICE,
             tag=TAG,
