@@ -674,13 +674,24 @@ def test_an_alarm_opens_the_microphone(world: World) -> None:
     assert isinstance(audio, Mapping)
     assert (audio["state"], audio["live"], audio["codec"], audio["head"]) == ("recording", True, "opus", HEAD)
     missing: Body = {"at": alarm.opened, "duration_ms": 40, "cause": "overrun", "filled": True}
-    world.do(Chunked(alarm=alarm.id, chunks=9, gaps=(missing,)))
+    world.do(Chunked(alarm=alarm.id, chunks=8))
     assert world.effects == ()
+    world.do(Chunked(alarm=alarm.id, chunks=9, gaps=(missing,)))
     world.do(SoundEnded(alarm=alarm.id))
     assert world.types == ["audio_ended"]
     audio = world.state(alarm)["audio"]
     assert isinstance(audio, Mapping)
     assert (audio["chunks"], audio["gaps"]) == (9, [missing])
+
+
+def test_a_gap_is_not_forgotten_by_a_kill(world: World) -> None:
+    """It is saved with the chunk that stands for it, not only when something else is told."""
+    alarm = world.press()
+    missing: Body = {"at": alarm.opened, "duration_ms": 900, "cause": "restart", "filled": False}
+    world.do(Chunked(alarm=alarm.id, chunks=2, gaps=(missing,)))
+    (saved,) = world.effects
+    assert isinstance(saved, Save)
+    assert saved.alarm.audio.gaps == (missing,)
 
 
 def test_the_last_chunk_is_told_after_the_recording_was_stopped(world: World) -> None:

@@ -82,9 +82,13 @@ def ended(turn: Turn, alarm: str) -> None:
 
 
 def chunked(turn: Turn, alarm: Alarm, chunks: int, gaps: tuple[Body, ...]) -> None:
-    """Note how many chunks there are, and what sound is missing in the newest."""
+    """Note how many chunks there are, and keep what sound is missing in the newest."""
     told = (*alarm.audio.gaps, *gaps)[-GAPS:]
-    turn.note(replace(alarm, audio=replace(alarm.audio, chunks=chunks, gaps=told)))
+    heard = replace(alarm, audio=replace(alarm.audio, chunks=chunks, gaps=told))
+    if gaps:
+        turn.save(heard)  # what another run of the daemon must not forget
+    else:
+        turn.note(heard)
 
 
 def resume(turn: Turn) -> None:
