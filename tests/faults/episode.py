@@ -57,7 +57,7 @@ async def in_turn(site: Site, names: Iterable[str], dice: random.Random) -> Outc
         await site.call()
         await site.until("an alarm", site.known)
         for fault in faults:
-            if site.fresh < PRESSES:
+            if site.fresh <= PRESSES:  # the last press may be on its way
                 await site.settle()
             await _harm(site, fault, dice)
             await site.call()

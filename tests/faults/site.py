@@ -253,6 +253,8 @@ class Site(World):
         ]
         for alarm in self.known():
             state = self.ops.state(alarm)
+            if not state and alarm in self.harmed:
+                continue  # a gateway that lost its disk, and a broker that was never told
             if state.get("handling") != "closed":
                 missing.append(f"{alarm} is {state.get('handling')}")
             elif state["audio"]["state"] not in {"ended", "off", "unavailable"}:
