@@ -301,15 +301,19 @@ class Gateway:
 
     # --- carrying out ---------------------------------------------------------------------------------------
 
-    def _step(self, event: alarms.Event, records: Put | None = None) -> None:
-        """Let the core decide about `event`, and carry it out together with `records`."""
+    def _step(
+        self, event: alarms.Event, records: Put | None = None, messages: Iterable[Message] = ()
+    ) -> None:
+        """Let the core decide about `event`, and carry it out together with `records` and `messages`."""
         self._alarms, effects = alarms.step(self._alarms, event, self._now(), self._settings)
-        self._carry_out(effects, records)
+        self._carry_out(effects, records, messages)
 
-    def _carry_out(self, effects: Iterable[Effect], records: Put | None = None) -> None:
+    def _carry_out(
+        self, effects: Iterable[Effect], records: Put | None = None, messages: Iterable[Message] = ()
+    ) -> None:
         """Send and store what one turn asks for in one batch; then see to the microphone."""
         wanted = list(effects)
-        batch = self._batch(wanted, records or {})
+        batch = self._batch(wanted, records or {}, messages)
         if batch.messages or batch.records or batch.forget:
             self.sender.send(batch)
         for effect in wanted:  # an alarm has left before anything else begins
@@ -325,8 +329,8 @@ class Gateway:
                 case _:
                     pass
 
-    def _batch(self, effects: Iterable[Effect], records: Put) -> Batch:
-        messages: list[Message] = []
+    def _batch(self, effects: Iterable[Effect], records: Put, sound: Iterable[Message]) -> Batch:
+        messages = list(sound)
         put = dict(records)
         forget: list[RecordKey] = []
         for effect in effects:
@@ -358,9 +362,9 @@ class Gateway:
         """Make a message of a draft."""
         return self._stamper.stamp(draft, os.urandom(RANDOM_BYTES), sound=sound)
 
-    def _chunk(self, draft: Draft, pages: bytes, alarm: str, mark: str) -> None:
-        batch = Batch(messages=(self.stamp(draft, pages),), records={(RECORDING, alarm): mark})
-        self.sender.send(batch)
+    def _chunk(self, draft: Draft, pages: bytes, mark: str, told: alarms.Chunked) -> None:
+        """Send a chunk in one batch with what another run must know: where to go on, what is missing."""
+        self._step(told, {(RECORDING, told.alarm): mark}, (self.stamp(draft, pages),))
 
     def _new_id(self) -> str:
         return uuid7(int(self._now().wall_s * 1000), os.urandom(RANDOM_BYTES))

@@ -32,7 +32,7 @@ class Recorder:
     """Records for one alarm at a time, with one microphone.
 
     `on_event` gets what the alarm is told of its sound, `on_chunk` each chunk as a draft with its pages, the
-    alarm and the mark from which another run of the daemon can go on.
+    mark from which another run of the daemon can go on, and what the alarm is told of it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Recorder:
         *,
         now: Callable[[], Instant],
         on_event: Callable[[alarms.Event], None],
-        on_chunk: Callable[[Draft, bytes, str, str], None],
+        on_chunk: Callable[[Draft, bytes, str, alarms.Chunked], None],
     ) -> None:
         self.source: Source | None = None  # None: no microphone is configured
         self._rate_hz = 0
@@ -161,6 +161,6 @@ class Recorder:
                 at=chunk.at,
                 body={"duration_ms": chunk.duration_ms},
             )
-            self._on_chunk(draft, chunk.pages, alarm, payload.dump(chunk.mark.to_json()))
             gaps = tuple(gap.body for gap in chunk.gaps)
-            self._on_event(alarms.Chunked(alarm=alarm, chunks=chunk.n + 1, gaps=gaps))
+            told = alarms.Chunked(alarm=alarm, chunks=chunk.n + 1, gaps=gaps)
+            self._on_chunk(draft, chunk.pages, payload.dump(chunk.mark.to_json()), told)

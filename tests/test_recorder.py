@@ -35,7 +35,7 @@ class Told:
 
     source: Source = field(default_factory=Source)
     events: list[alarms.Event] = field(default_factory=list)
-    chunks: list[tuple[Draft, bytes, str, str]] = field(default_factory=list)
+    chunks: list[tuple[Draft, bytes, str, alarms.Chunked]] = field(default_factory=list)
     now_s: float = 100.0
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Told:
 
     def of(self, alarm: str) -> list[str]:
         """The topics of an alarm's chunks, in order."""
-        return [draft.topic for draft, _, whose, _ in self.chunks if whose == alarm]
+        return [draft.topic for draft, _, _, told in self.chunks if told.alarm == alarm]
 
     def ended(self) -> list[str]:
         return [event.alarm for event in self.events if isinstance(event, alarms.SoundEnded)]
@@ -198,11 +198,11 @@ def test_another_run_goes_on_from_the_mark(told: Told) -> None:
     told.recorder.start(FIRST)
     told.hear(0.3)
     next_run = Told(now_s=told.now_s + 5)
-    next_run.recorder.restore(FIRST, told.chunks[-1][3])
+    next_run.recorder.restore(FIRST, told.chunks[-1][2])
     next_run.recorder.start(FIRST)
     next_run.hear(0.2)
     assert next_run.of(FIRST) == topics(FIRST, len(told.chunks))
-    (chunked,) = [event for event in next_run.events if isinstance(event, alarms.Chunked)]
+    ((_, _, _, chunked),) = next_run.chunks
     assert [gap["cause"] for gap in chunked.gaps] == ["restart"]
 
 
@@ -233,4 +233,4 @@ def test_marks_can_be_read_back(told: Told) -> None:
     """What goes with a chunk is what `restore` takes."""
     told.recorder.start(FIRST)
     told.hear(0.2)
-    assert payload.load(told.chunks[0][3])["next_n"] == 1
+    assert payload.load(told.chunks[0][2])["next_n"] == 1

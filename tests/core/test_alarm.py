@@ -1236,6 +1236,32 @@ def test_an_open_alarm_the_disk_does_not_know_is_adopted(world: World) -> None:
     assert fresh.types == ["repeated"]
 
 
+@pytest.mark.parametrize("outcome", [None, Outcome.TEST])
+def test_a_copy_of_a_press_that_the_broker_knows_is_not_told_again(
+    world: World, outcome: Outcome | None
+) -> None:
+    """The disk has lost that it was heard; its burst goes on, also after ops has closed the alarm."""
+    alarm = world.press(counter=3, press_key="t-1:3")
+    fresh = World()
+    fresh.now = replace(world.now, boot="b9", mono_s=3.0)
+    fresh.do(Adopted(alarm=adopt(retained(world, alarm))))
+    if outcome is not None:
+        fresh.command(Close(alarm=alarm.id, outcome=outcome))
+    fresh.after(20)
+    copy = Press(tag="t-1", event=TagEvent.PRESS, heard=fresh.now, counter=3, press_key="t-1:3")
+    assert fresh.do(Pressed(press=copy, next_alarm_id=fresh.new_id(), decided=fresh.now)) == ()
+    assert fresh.after(1).press(counter=4, press_key="t-1:4").presses == (1 if outcome else 2)
+
+
+def test_a_number_that_comes_round_is_another_press(world: World) -> None:
+    """Packet ids are used again within the hour; bursts are over in two minutes."""
+    alarm = world.press(counter=3, press_key="t-1:3")
+    fresh = World()
+    fresh.now = replace(world.now, boot="b9", mono_s=3.0)
+    fresh.do(Adopted(alarm=adopt(retained(world, alarm))))
+    assert fresh.after(180).press(counter=3, press_key="t-1:3").presses == 2
+
+
 def test_an_adopted_alarm_does_not_open_the_microphone(world: World) -> None:
     """Where its chunks ended nobody knows; and not everyone who can write there may listen."""
     alarm = recording(world)

@@ -41,7 +41,7 @@ async def episode(name: str, folder: Path, shims: Path) -> Outcome:
         possible = [each for each in SCRIPTS[name] if site.disk is not None or not FAULTS[each].own_disk]
         return await in_turn(site, possible, random.Random(name))
     drawn = told(*plan(random.Random(int(name)), own_disk=site.disk is not None))
-    await asyncio.to_thread((folder / "plan").write_text, drawn)
+    await asyncio.to_thread((folder / "timeline").write_text, drawn)
     return await at_random(site, random.Random(int(name)))
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from faults.claims import Verdict, judge
 from faults.faults import FAULTS, Area, Fault
-from faults.site import Site
+from faults.site import TAGS, Site
 
 LENGTH_S: Final = 12.0  # of a random episode, until everything heals
 LONGEST_S: Final = 6.0  # that a fault of one lasts
@@ -57,7 +57,7 @@ async def in_turn(site: Site, names: Iterable[str], dice: random.Random) -> Outc
         await site.call()
         await site.until("an alarm", site.known)
         for fault in faults:
-            if site.fresh <= PRESSES:  # the last press may be on its way
+            if site.unsettled + PRESSES > TAGS:
                 await site.settle()
             await _harm(site, fault, dice)
             await site.call()

@@ -95,6 +95,7 @@ class Site(World):
         self._watching: asyncio.Task[None] | None = None
         self._doomed: set[int] = set()  # lives that may end any moment, as we want them to
         self._tags = [0] * TAGS  # how often each was pressed
+        self.unsettled = 0  # presses since all was closed
         libraries = " ".join(str(shims / f"{name}.so") for name in SHIMS)
         self.more_environment = {
             "LD_PRELOAD": libraries,
@@ -212,12 +213,6 @@ class Site(World):
 
     # --- the worker -----------------------------------------------------------------------------------------
 
-    @property
-    def fresh(self) -> int:
-        """How many tags have no alarm that is open."""
-        still = {body["tag"]["id"] for body in self.ops.events("raised") if self._is_open(body["alarm"])}
-        return TAGS - len(still)
-
     def _is_open(self, alarm: str) -> bool:
         return self.ops.state(alarm).get("handling") != "closed"
 
@@ -231,6 +226,7 @@ class Site(World):
         else:
             await self.order(do="press", address=_address(number + 1), for_s=for_s)
         self._tags[number] += 1
+        self.unsettled += 1
         name = TAG if number == 0 else f"nurse-{number + 1}-tag"
         press = Press(tag=name, counter=self._tags[number], at_s=time.time(), life=life)
         self.presses.append(press)
@@ -271,6 +267,7 @@ class Site(World):
 
     async def settle(self, limit_s: float = LIMIT_S) -> list[str]:
         """Close every alarm and wait until all has arrived; return what has not."""
+        self.unsettled = 0
         end_s = time.monotonic() + limit_s
         while (missing := self.unfinished()) and time.monotonic() < end_s:
             await self.close()

@@ -7,6 +7,8 @@ The rules, with the figures they bind to:
   presses says something every 10 s and the alarm does not grow.
 - More than 10 min after the last press it is a new emergency under the same id: `repeated` carries all that
   `raised` does, sound starts again and handling goes back to raised, so that somebody has to take it again.
+- A press that an alarm read back from the broker tells of is not told again, for as long as its copies may be
+  on the air: whoever lost the disk does not know that it was heard.
 - After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
   went back), it was long ago: a press then calls for help, and is never just counted.
 - No alarm that is meant is ever closed by the gateway. A test ends 10 min after its last press.

@@ -26,12 +26,13 @@ from gatewayd.core.alarm.events import (
     Spent,
     Ticked,
 )
-from gatewayd.core.alarm.model import SEVERITY, WIRED, Alarm, Alarms, Cause, elapsed_s, known
+from gatewayd.core.alarm.model import SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Alarms, Cause, elapsed_s, known
 from gatewayd.core.alarm.orders import close, obey
 from gatewayd.core.alarm.table import Handling, Trigger
 from gatewayd.core.alarm.turn import STATE_EXPIRY_S, Told, Turn
 from gatewayd.core.command import Close, Outcome
 from gatewayd.core.model import Auth, Body, Instant, Method, Mode, Press
+from gatewayd.core.presence import BURST_S
 from gatewayd.core.uuid7 import derive
 
 # The figures of the field; each is argued for in the package's rules.
@@ -87,6 +88,8 @@ def retell(alarms: Alarms, now: Instant, settings: Settings) -> tuple[Alarms, tu
 
 def _pressed(turn: Turn, event: Pressed) -> None:
     press = event.press
+    if any(_has_told(alarm, press) for alarm in turn.alarms.values()):
+        return
     mine = [
         alarm
         for alarm in turn.alarms.values()
@@ -98,6 +101,17 @@ def _pressed(turn: Turn, event: Pressed) -> None:
         alarm = _press_again(turn, max(mine, key=lambda alarm: alarm.id), event)
     if press.auth not in (Auth.FAILED, Auth.REPLAYED):
         _corroborate(turn, alarm)
+
+
+def _has_told(alarm: Alarm, press: Press) -> bool:
+    """Say whether an alarm that was read back from the broker tells of this very press.
+
+    The disk did not know it, nor then that it had been heard: its copies may still be on the air, also when
+    ops has closed the alarm.
+    """
+    adopted = alarm.pressed.boot == UNKNOWN_BOOT
+    same = press.press_key is not None and alarm.press_key == press.press_key
+    return adopted and same and elapsed_s(alarm.pressed, press.heard) <= BURST_S
 
 
 def _raise(turn: Turn, event: Pressed) -> Alarm:
