@@ -505,3 +505,17 @@ async def test_sound_goes_without_a_disk_that_hangs(
         await asyncio.sleep(0.1)
         assert not heard.payloads(f"{BASE}/alarm/a/audio/0")
         await until(lambda: heard.payloads(f"{BASE}/alarm/a/audio/0"))
+
+
+async def test_sound_keeps_its_order_when_the_disk_fails(
+    broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited for the disk goes before what need not wait any more."""
+    async with ops(broker.port) as desk, running(path, settings(broker.port)) as daemon:
+        await until(lambda: daemon.uplink.connected)
+        monkeypatch.setattr(daemon.outbox, "store", lambda _: asyncio.get_running_loop().create_future())
+        daemon.send(MessageClass.AUDIO_LIVE, "alarm/a/audio/0", sound=b"first")
+        monkeypatch.setattr(Outbox, "usable", False)
+        daemon.send(MessageClass.AUDIO_LIVE, "alarm/a/audio/1", sound=b"second")
+        await until(lambda: len(desk.incoming) >= 3)  # the birth, and these
+        assert [incoming.payload for incoming in desk.incoming[1:]] == [b"first", b"second"]

@@ -159,11 +159,14 @@ class Uplink:
             stored = self._outbox.store(Batch(messages=durable, records=batch.records, forget=batch.forget))
             stored.add_done_callback(partial(self._stored, durable))
         for message in batch.messages:
-            if message.sound is not None and self._outbox.takes_sound:
-                self._sound[message.id] = message
+            if message.sound is None:
+                self._backlog.add(message)
+                continue
+            self._sound[message.id] = message
+            if self._outbox.takes_sound:
                 loop.call_later(SOUND_WAITS_S, self._release_sound, message.id)
             else:
-                self._backlog.add(message)
+                self._release_sound(message.id)
         if self._link is None and any(each.message_class is MessageClass.ALARM for each in batch.messages):
             self._keeper.hurry()
         self._drop_overfull()
@@ -335,10 +338,10 @@ class Uplink:
         self._pump()
 
     def _release_sound(self, message_id: str) -> None:
-        message = self._sound.pop(message_id, None)
-        if message is not None:
-            self._backlog.add(message)
-            self._pump()
+        """Let it go without the disk, and before it what has waited longer."""
+        while message_id in self._sound:
+            self._backlog.add(self._sound.pop(next(iter(self._sound))))
+        self._pump()
 
     def _unsaved(self) -> list[Message]:
         """What waits in memory and would go to disk only later."""
