@@ -146,7 +146,8 @@ class Recorder:
         recording, self._recording = self._recording, None
         if recording is not None:
             now = self._now()
-            self._publish(self._queue[0], recording.end(now.mono_s, now))
+            alarm = self._queue[0]
+            self._publish(alarm, recording.end(now.mono_s, now, wanted=alarm == self._wanted))
 
     def _begin(self, alarm: str) -> Recording:
         return Recording(alarm, rate_hz=self._rate_hz, chunk_s=self._chunk_s, mark=self._marks.get(alarm))

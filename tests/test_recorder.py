@@ -193,6 +193,20 @@ def test_a_stop_of_the_daemon_closes_the_link(told: Told) -> None:
     assert pages[pages.rfind(b"OggS") + 5] & 0x04
 
 
+def test_sound_that_is_wanted_after_a_stop_is_missing_until_it_goes_on(told: Told) -> None:
+    """The daemon stops and starts, as at an upgrade: the time between is a gap, and it is named."""
+    told.recorder.start(FIRST)
+    told.hear(0.3)
+    told.recorder.finish()
+    next_run = Told(now_s=told.now_s + 5)
+    next_run.recorder.restore(FIRST, told.chunks[-1][2])
+    next_run.recorder.start(FIRST)
+    next_run.hear(0.2)
+    ((_, pages, _, chunked),) = next_run.chunks
+    assert [(gap["cause"], gap["duration_ms"]) for gap in chunked.gaps] == [("restart", 5_000)]
+    assert pages.startswith(b"OggS\0\2")  # the link before has its end
+
+
 def test_another_run_goes_on_from_the_mark(told: Told) -> None:
     """The numbers go on, the link that was left open is ended first, and the gap is told."""
     told.recorder.start(FIRST)

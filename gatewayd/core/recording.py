@@ -58,6 +58,7 @@ class Mark:
     granule: int
     end: Instant  # of the sound so far
     ended: bool  # the link is
+    wanted: bool = False  # it ended because the daemon stopped: what follows is missing
 
     def to_json(self) -> Body:
         return {
@@ -67,6 +68,7 @@ class Mark:
             "granule": self.granule,
             "end": self.end,
             "ended": self.ended,
+            "wanted": self.wanted,
         }
 
     @classmethod
@@ -79,6 +81,7 @@ class Mark:
             granule=cast("int", body["granule"]),
             end=cast("Instant", body["end"]),
             ended=cast("bool", body["ended"]),
+            wanted=bool(body.get("wanted")),
         )
 
 
@@ -154,13 +157,13 @@ class Recording:
                 return self._cut(now)
         return self.end(event.at_s, now)  # Closed
 
-    def end(self, at_s: float, now: Instant) -> list[Chunk]:
-        """The last chunk: the link ends. Harmless when there is none."""
+    def end(self, at_s: float, now: Instant, *, wanted: bool = False) -> list[Chunk]:
+        """The last chunk: the link ends. Harmless when there is none. `wanted`: the sound still is."""
         if self._link is None:
             return []
         if self._cause is GapCause.DEVICE:
             self._fill(at_s, now)
-        chunks = self._cut(now, last=True)
+        chunks = self._cut(now, last=True, wanted=wanted)
         self._granule = self._link.granule
         self._link, self._placed = None, 0
         return chunks
@@ -177,12 +180,14 @@ class Recording:
         self._prefix = self._close_before(moment(opened.at_s, now)) + self.head
 
     def _close_before(self, start: Instant) -> bytes:
-        """The end of the link that another run left open, and the time since then as a gap."""
+        """The end of the link that another run left open; the time since it recorded is a gap."""
         mark = self._before
-        if mark is None or mark.ended:
+        if mark is None or (mark.ended and not mark.wanted):
             return b""
         missing_ms = _between_ms(mark.end, start)
         self._gaps = [Gap(at=mark.end, duration_ms=missing_ms, cause=GapCause.RESTART, filled=False)]
+        if mark.ended:
+            return b""
         return ogg.Link(mark.serial, sequence=mark.sequence, granule=mark.granule).audio([], last=True)
 
     def _sound(self, packet: Packet, now: Instant) -> list[Chunk]:
@@ -209,7 +214,7 @@ class Recording:
         self._pending += [ogg.concealed(self._toc)] * missing
         self._placed += missing
 
-    def _cut(self, now: Instant, *, last: bool = False) -> list[Chunk]:
+    def _cut(self, now: Instant, *, last: bool = False, wanted: bool = False) -> list[Chunk]:
         """The pending packets as a chunk; with `last` one that ends the link, though nothing is pending."""
         link = self._link
         if link is None or not (self._pending or (last and self._placed)):
@@ -224,6 +229,7 @@ class Recording:
             granule=link.granule,
             end=moment(end_s, now),
             ended=last,
+            wanted=wanted,
         )
         chunk = Chunk(
             n=self.next_n,

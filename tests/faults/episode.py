@@ -134,6 +134,7 @@ async def _die(site: Site, fault: Fault) -> list[str]:
 
 async def _finish(site: Site, faults: Iterable[Fault], reached: Iterable[str]) -> Outcome:
     missing = await site.settle()
+    site.keep()
     faults = tuple(faults)
     verdicts = judge(
         site,

@@ -8,6 +8,7 @@ broker, the proxy, the file system, or in what is preloaded between it and the C
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import struct
@@ -249,15 +250,25 @@ class Site(World):
         ]
         for alarm in self.known():
             state = self.ops.state(alarm)
-            if not state and alarm in self.harmed:
-                continue  # a gateway that lost its disk, and a broker that was never told
+            if alarm in self.harmed and not state:
+                continue  # the gateway lost its disk, and the broker was never told
             if state.get("handling") != "closed":
                 missing.append(f"{alarm} is {state.get('handling')}")
             elif state["audio"]["state"] not in {"ended", "off", "unavailable"}:
                 missing.append(f"sound of {alarm} is {state['audio']['state']}")
+            elif alarm in self.harmed:
+                continue  # what the broker was told last is all that is known of its sound
             elif absent := state["audio"]["chunks"] - len(self.ops.chunks(alarm)):
                 missing.append(f"{absent} chunks of {alarm} are not there")
         return missing
+
+    def keep(self) -> None:
+        """Write down what ops heard, beside the gateway's log."""
+        lines = []
+        for heard in self.ops.heard:
+            parts = (heard.where.kind, heard.where.alarm, heard.where.n, heard.properties or heard.body)
+            lines.append(json.dumps(parts))
+        (self.folder / "heard").write_text("\n".join(lines))
 
     async def close(self) -> None:
         """Have ops close every alarm that is open."""
