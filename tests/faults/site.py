@@ -242,7 +242,8 @@ class Site(World):
     def unfinished(self) -> list[str]:
         """What is not yet as it must be in the end, as far as it can be seen from outside."""
         raised = {(body["tag"]["id"], body["tag"].get("counter")) for body in self.ops.events("raised")}
-        missing = [f"{alarm} is not there" for alarm in self.accepted().keys() - self.known()]
+        accepted = self.accepted()
+        missing = [f"{alarm} is not there" for alarm in accepted.keys() - self.known() - self.harmed]
         missing += [
             f"{press.tag} {press.counter} is not there"
             for press in self.presses
@@ -250,8 +251,8 @@ class Site(World):
         ]
         for alarm in self.known():
             state = self.ops.state(alarm)
-            if alarm in self.harmed and not state:
-                continue  # the gateway lost its disk, and the broker was never told
+            if not state and (alarm in self.harmed or alarm not in accepted):
+                continue  # it died between the event and the state, or lost its disk: nobody can close it
             if state.get("handling") != "closed":
                 missing.append(f"{alarm} is {state.get('handling')}")
             elif state["audio"]["state"] not in {"ended", "off", "unavailable"}:
