@@ -94,7 +94,10 @@ def _press(body: dict[str, Any]) -> tuple[str, int]:
 
 
 def _disordered(site: Site) -> Iterator[str]:
-    """Within a run, what came for the first time came in the order in which it happened."""
+    """Within a run, what came for the first time came in the order in which it happened.
+
+    The newest sound may lead; what it leaves behind follows in its order.
+    """
     latest: dict[tuple[object, ...], tuple[int, str]] = {}
     seen: set[str] = set()
     for heard in site.ops.heard:
@@ -103,6 +106,9 @@ def _disordered(site: Site) -> Iterator[str]:
             continue
         seen.add(name)
         before = latest.get(lane, (-1, ""))
+        if number < before[0] and heard.where.kind is Kind.ALARM_AUDIO:
+            lane = (*lane, "behind")
+            before = latest.get(lane, (-1, ""))
         if number < before[0]:
             yield f"{lane[0]}: {name} ({number}) after {before[1]} ({before[0]})"
         latest[lane] = max(before, (number, name))
@@ -112,8 +118,7 @@ def _place(heard: Heard) -> tuple[tuple[object, ...], int, str]:
     """A message's lane, its number in it, and its name; no lane: its order says nothing."""
     where, body = heard.where, heard.body
     if where.kind is Kind.ALARM_AUDIO:
-        live = heard.properties["live"]
-        return (where.kind, where.alarm, live), where.n or 0, f"{where.alarm}/{where.n}"
+        return (where.kind, where.alarm), where.n or 0, f"{where.alarm}/{where.n}"
     # the first position of an alarm is of its class, later ones of a lower one
     if where.kind is Kind.POSITION or (where.kind is Kind.ALARM_EVENT and body["type"] != "position"):
         return (where.kind, body["run"]), body["seq"], f"{body.get('type', 'position')} {body['id']}"
