@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +50,7 @@ class Broker:
 
     `certificates`: TLS. `client_certificates`: clients must have one of our CA. `login`: name and password
     clients must give. `persistence`: it survives a clean stop with its sessions and retained messages.
-    `settings`: further lines of mosquitto.conf.
+    `settings`: further lines of mosquitto.conf. `environment`: what it runs with beside this process's own.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class Broker:
         login: tuple[str, str] | None = None,
         persistence: bool = False,
         settings: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self._environment = dict(environment or {})
         self._log = directory / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._configuration = directory / "mosquitto.conf"
@@ -89,9 +92,15 @@ class Broker:
             lines += ["persistence true", f"persistence_location {directory}/"]
         self._configuration.write_text("\n".join([*lines, *settings, ""]))
 
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while it does not run."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start, and return once it listens. BrokerError when it does not."""
-        environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+        path = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+        environment = os.environ | path | self._environment
         with self._log.open("ab") as log:
             try:
                 self._process = subprocess.Popen(

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import bench.peers.run as peers
 from bench import accept, drain, failover, first, fleet, flood, memory, million, presses, thin, wear
 from bench.figures import MISSED, Figure, table
 from bench.machine import describe
@@ -32,11 +33,14 @@ PARTS: Final[dict[str, Callable[[bool], Awaitable[list[Figure]]]]] = {
 
 def main() -> int:
     """Exit 0 also when a figure is missed: it is a report."""
+    if "--peers" in sys.argv:
+        return peers.main([each for each in sys.argv[1:] if each != "--peers"])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
         "--only", action="append", choices=PARTS, metavar="PART", help="may be repeated: " + ", ".join(PARTS)
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
+    parser.add_argument("--peers", action="store_true", help="what people would use instead, side by side")
     parser.add_argument("--quick", action="store_true", help="only see that it runs, in less than a minute")
     arguments = parser.parse_args()
     logging.disable()  # a link that is cut on purpose is no news

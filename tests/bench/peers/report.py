@@ -1,0 +1,187 @@
+"""The page people read: one table of all that was measured, and where a peer is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.peers.plot import draw
+from bench.peers.results import Results, Spread
+from bench.peers.systems import GATEWAYD
+from bench.peers.trials import Fault, Scale
+
+PLOT: Final = "peers.svg"
+_FEW: Final = 10.0  # below it two digits after the point say something
+_TEXT: Final = Path(__file__).parent / "page.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure of one trial, in words. `more`: more is better."""
+
+    trial: str
+    measure: str
+    what: str
+    unit: str = ""
+    more: bool = False
+
+
+def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
+    """Return the table's rows under their headings."""
+    count = f"{scale.outage_s * 4:.0f}"
+    silence = f"{scale.outage_s:g} s"
+    return {
+        f"{silence} in which what is sent is acknowledged and vanishes; the connection stays": (
+            Row(
+                trial=Fault.SWALLOWED, measure="late", what=f"of {count} not there {scale.settle_s:g} s later"
+            ),
+            Row(
+                trial=Fault.SWALLOWED, measure="lost", what=f"of {count} not even after the next reconnection"
+            ),
+            Row(trial=Fault.SWALLOWED, measure="doubled", what="arrived twice"),
+            Row(trial=Fault.SWALLOWED, measure="first_s", what="first alarm after the link healed", unit="s"),
+            Row(trial=Fault.SWALLOWED, measure="last_s", what="last of them after the link healed", unit="s"),
+        ),
+        f"{silence} likewise, then the connection is reset": (
+            Row(trial=Fault.RESET, measure="lost", what=f"of {count} lost"),
+            Row(trial=Fault.RESET, measure="doubled", what="arrived twice"),
+            Row(trial=Fault.RESET, measure="last_s", what="last of them after the link healed", unit="s"),
+        ),
+        f"{silence} in which nothing passes and TCP keeps it": (
+            Row(trial=Fault.HELD, measure="lost", what=f"of {count} lost"),
+            Row(trial=Fault.HELD, measure="doubled", what="arrived twice"),
+            Row(trial=Fault.HELD, measure="last_s", what="last of them after the link healed", unit="s"),
+        ),
+        f"{silence} of refused connections": (
+            Row(trial=Fault.REFUSED, measure="lost", what=f"of {count} lost"),
+            Row(trial=Fault.REFUSED, measure="doubled", what="arrived twice"),
+            Row(trial=Fault.REFUSED, measure="last_s", what="last of them after the link healed", unit="s"),
+        ),
+        f"{scale.queued:,} alarms while there is no link, then a link": (
+            Row(
+                trial="queued",
+                measure="accepted",
+                what=f"accepted within {scale.within_s:g} s",
+                more=True,
+            ),
+            Row(trial="queued", measure="accept_per_s", what="accepted", unit="/s", more=True),
+            Row(trial="queued", measure="syncs_each", what="fsyncs for each while they wait"),
+            Row(trial="queued", measure="bytes_each", what="bytes written for each while they wait"),
+            Row(trial="queued", measure="peak_mb", what="most memory", unit="MB"),
+            Row(trial="queued", measure="lost", what="accepted and lost"),
+            Row(trial="queued", measure="disordered", what="out of order"),
+            Row(trial="queued", measure="first_s", what="first alarm after there is a link", unit="s"),
+            Row(trial="queued", measure="drain_per_s", what="drained", unit="/s", more=True),
+        ),
+        f"Killed after {scale.killed} alarms at 100/s without a link": (
+            Row(trial="killed", measure="lost", what="accepted and lost"),
+            Row(trial="killed", measure="doubled", what="arrived twice"),
+        ),
+        f"An alarm behind {scale.chunks * 1500 / 1e6:g} MB of sound, then a link of 1 Mbit/s": (
+            Row(trial="behind_sound", measure="session_s", what="session after there is a link", unit="s"),
+            Row(trial="behind_sound", measure="alarm_s", what="alarm after there is a session", unit="s"),
+        ),
+        "20 alarms a second over a link that is well": (
+            Row(trial="steady", measure="p50_ms", what="in → out, p50", unit="ms"),
+            Row(trial="steady", measure="p99_ms", what="in → out, p99", unit="ms"),
+            Row(trial="steady", measure="max_ms", what="in → out, slowest", unit="ms"),
+            Row(trial="steady", measure="cpu_pct", what="CPU, of one core", unit="%"),
+            Row(trial="steady", measure="syncs_each", what="fsyncs for each"),
+            Row(trial="steady", measure="bytes_each", what="bytes written for each"),
+            Row(trial="steady", measure="rss_mb", what="memory", unit="MB"),
+            Row(
+                trial="daemon", measure="rss_mb", what="memory of the whole daemon, with its radio", unit="MB"
+            ),
+        ),
+    }
+
+
+def write(
+    docs: Path, results: Results, systems: Sequence[str], machine: Mapping[str, str], scale: Scale
+) -> None:
+    """Write the page and its picture into `docs`."""
+    arrived = {}
+    sent: Sequence[float] = ()
+    for system in systems:
+        typical = results.typical(Fault.SWALLOWED, system)
+        if typical is not None:
+            arrived[system], sent = _times(typical["arrived"]), _times(typical["sent"])
+    if arrived:
+        ends_s = scale.outage_s + scale.settle_s
+        (docs / PLOT).write_text(draw(sent, arrived, outage_s=scale.outage_s, ends_s=ends_s))
+    told = "\n".join(f"- {name}: {value}" for name, value in machine.items())
+    page = _TEXT.read_text().replace("{machine}", told).replace("{runs}", _runs(results, systems))
+    page = page.replace("{table}", table(results, systems, scale))
+    (docs / "peers.md").write_text(page.replace("{better}", better(results, systems, scale)))
+
+
+def table(results: Results, systems: Sequence[str], scale: Scale) -> str:
+    """Return the table: median of the runs, the worst in brackets where it differs, the best median bold."""
+    lines = [f"| | {' | '.join(systems)} |", f"|---|{'---|' * len(systems)}"]
+    for heading, group in rows(scale).items():
+        lines.append(f"| **{heading}** |{' |' * len(systems)}")
+        for row in group:
+            found = _found(results, systems, row)
+            best = _best(row, found)
+            cells = (_cell(found.get(system), row, best=system in best) for system in systems)
+            lines.append(f"| {row.what}{f', {row.unit}' if row.unit else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def better(results: Results, systems: Sequence[str], scale: Scale) -> str:
+    """Return one line for each figure in which gatewayd is not among the best."""
+    lines = []
+    for heading, group in rows(scale).items():
+        for row in group:
+            found = _found(results, systems, row)
+            best = _best(row, found)
+            if GATEWAYD in found and best and GATEWAYD not in best:
+                ours, theirs = _number(found[GATEWAYD].median), _number(found[best[0]].median)
+                unit = f" {row.unit}" if row.unit else ""
+                lines.append(
+                    f"- {heading}; {row.what}: {theirs}{unit} ({', '.join(best)}), gatewayd {ours}{unit}"
+                )
+    return "\n".join(lines) or "Nowhere."
+
+
+def _found(results: Results, systems: Sequence[str], row: Row) -> dict[str, Spread]:
+    every = {system: results.spread(row.trial, system, row.measure, more=row.more) for system in systems}
+    return {system: spread for system, spread in every.items() if spread is not None}
+
+
+def _best(row: Row, found: Mapping[str, Spread]) -> list[str]:
+    """Who has the best median as it is printed; nobody when there is nothing to compare."""
+    if len(found) < 2:
+        return []
+    best = (max if row.more else min)(spread.median for spread in found.values())
+    return [system for system, spread in found.items() if _number(spread.median) == _number(best)]
+
+
+def _cell(spread: Spread | None, row: Row, *, best: bool) -> str:
+    if spread is None:
+        return "–"
+    median, worst = _number(spread.median), _number(spread.worst)
+    text = f"**{median}**" if best else median
+    return text if worst == median else f"{text} ({worst})"
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "never"
+    digits = 0 if value.is_integer() or value >= 100 else 1 if value >= _FEW else 2
+    return f"{value:,.{digits}f}"
+
+
+def _runs(results: Results, systems: Sequence[str]) -> str:
+    """How often each trial was done with all systems."""
+    trials = {row.trial for group in rows(Scale()).values() for row in group}
+    counts = {results.runs(trial, systems) for trial in trials if trial != "daemon"}
+    least, most = min(counts), max(counts)
+    return f"{least} runs" if least == most else f"{least} to {most} runs of each trial"
+
+
+def _times(value: object) -> list[float]:
+    return value if isinstance(value, list) else []

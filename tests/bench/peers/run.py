@@ -1,0 +1,114 @@
+"""Does each trial with each system as often as asked and writes the page after each; goes on where it ended.
+
+Trials that wait more than they compute are done with all systems at the same time, each with a link, a broker
+and a recorder of its own; the one whose speed counts is done with one system after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, TypeAlias
+
+from shims import compile_shim
+
+from bench.machine import describe
+from bench.peers import report, trials
+from bench.peers.install import CACHE
+from bench.peers.results import Results
+from bench.peers.setting import Setting, setting
+from bench.peers.systems import GATEWAYD, SYSTEMS, Make
+from bench.peers.trials import Fault, Measures, Scale, Together
+from bench.process import child_running, rss_mb
+from bench.surroundings import running
+
+RUNS: Final = 5
+DOCS: Final = Path(__file__).parents[3] / "docs"
+FILE: Final = CACHE / "results.jsonl"
+CAPTURE: Final = "gatewayd.edge.capture"
+DAEMON: Final = "daemon"
+
+Trial: TypeAlias = Callable[[Setting, Scale, Together], Awaitable[Measures]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Trials of a run. `at_once`: all of them with all systems at the same time."""
+
+    name: str
+    trials: Mapping[str, Trial]
+    at_once: bool = True
+
+
+PARTS: Final = (
+    Part(
+        name="outages",
+        trials={
+            **{str(fault): partial(trials.outage, fault=fault) for fault in Fault},
+            "killed": trials.killed,
+        },
+    ),
+    Part(name="sound", trials={"behind_sound": trials.behind_sound}),
+    Part(name="steady", trials={"steady": trials.steady}),
+    Part(name="queued", trials={"queued": trials.queued}, at_once=False),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """`scripts/bench --peers`: exit 0 however the figures turn out."""
+    parser = argparse.ArgumentParser(prog="scripts/bench --peers", description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"how often in all, {RUNS} unless said")
+    parser.add_argument("--part", choices=[part.name for part in PARTS], help="only these trials")
+    parser.add_argument("--afresh", action="store_true", help="forget what was measured before")
+    options = parser.parse_args(arguments)
+    if options.afresh:
+        FILE.unlink(missing_ok=True)
+    results, scale = Results(FILE), Scale()
+    for number in range(options.runs):
+        for part in PARTS:
+            done = min(results.runs(trial, list(SYSTEMS)) for trial in part.trials)
+            if done > number or options.part not in (None, part.name):
+                continue
+            print(f"run {number + 1} of {options.runs}: {part.name} …", file=sys.stderr, flush=True)
+            asyncio.run(measure(part, SYSTEMS, results, scale))
+            report.write(DOCS, results, list(SYSTEMS), describe(), scale)
+    print(report.table(results, list(SYSTEMS), scale))
+    return 0
+
+
+async def measure(part: Part, systems: Mapping[str, Make], results: Results, scale: Scale) -> None:
+    """Do the trials of a part once with each system, and note what they gave."""
+    with TemporaryDirectory(prefix="peers-", dir=CACHE.parent if CACHE.parent.exists() else None) as name:
+        folder = Path(name)
+        shim = compile_shim("count_syncs", folder)
+        tests = [(trial, system) for trial in part.trials for system in systems]
+        barrier = asyncio.Barrier(len(tests) if part.at_once else 1)
+
+        async def one(trial: str, system: str) -> Measures:
+            own = folder / str(tests.index((trial, system)))
+            async with setting(systems[system], own, shim) as place:
+                return await part.trials[trial](place, scale, barrier.wait)
+
+        if part.at_once:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(*test)) for test in tests]
+            found = [task.result() for task in tasks]
+        else:
+            found = [await one(*test) for test in tests]
+    for (trial, system), measures in zip(tests, found, strict=True):
+        results.add(trial, system, measures)
+    if "steady" in part.trials:
+        results.add(DAEMON, GATEWAYD, await whole_daemon())
+
+
+async def whole_daemon() -> Measures:
+    """The memory of the daemon as it is installed, radio, receiver, microphone and all."""
+    async with running() as (world, _):
+        capture = child_running(world.pid, CAPTURE)
+        return {"rss_mb": rss_mb(world.pid) + (0.0 if capture is None else rss_mb(capture))}

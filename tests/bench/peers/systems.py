@@ -1,0 +1,251 @@
+"""The systems under test: how each is configured, started, fed and killed.
+
+"As shipped" is what installing it and naming the broker gives; "tuned" is the best we could make of its own
+settings for what gatewayd is for: nothing lost, and a dead link noticed soon. Who knows better settings is
+asked to put them here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+
+from bench.counter import Counter
+from bench.peers.feed import Feed, Ledger
+from bench.peers.install import THINGSBOARD, installed, site_packages
+from bench.peers.session_limits import SessionLimits
+from bench.surroundings import HERE
+from gatewayd.sim.broker import LOOPBACK, Broker, free_port
+
+STARTS_S: Final = 60.0  # a Python gateway among a dozen others on two cores
+STOPS_S: Final = 5.0
+LINE_BYTES: Final = 1 << 16
+
+# The bridge's two configurations. As shipped: Debian's mosquitto.conf has persistence on, nothing else.
+BRIDGE: Final = ("connection bench", "address {host}:{port}", "topic # out 1")
+BRIDGE_TUNED: Final = (
+    "max_queued_messages 0",
+    "max_inflight_messages 100",
+    # The database is written again after each message: the only setting under which a kill loses none.
+    "autosave_interval 1",
+    "autosave_on_changes true",
+    *BRIDGE,
+    "keepalive_interval 5",  # the least it takes
+    "restart_timeout 1 3",
+)
+# ThingsBoard's second one: on disk, without what needs its server, and a dead link noticed as soon as it can.
+THINGSBOARD_TUNED: Final[Mapping[str, Any]] = {
+    "thingsboard": {
+        "keep_alive": 5,
+        "minPackSendDelayMS": 10,
+        "statistics": {"enable": False},
+        "handleDeviceRenaming": False,
+    },
+    "storage": {"type": "sqlite", "data_file_path": "./data/", "max_read_records_count": 1_000},
+}
+
+
+class System(Protocol):
+    """One system under test; it survives its own death."""
+
+    pid: int
+    syncs: Counter  # its fsync and fdatasync calls
+
+    async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
+        """Start, and return what it is fed with. `broker_port`: for what is no part of the system."""
+
+    async def kill(self) -> None:
+        """Kill it: nothing is said or written any more."""
+
+    async def stop(self) -> None:
+        """End it as a service manager would."""
+
+
+Make: TypeAlias = Callable[[Path, Path], System]  # of its folder and the library that counts syncs
+
+
+class _Process:
+    """A process that counts its syncs."""
+
+    def __init__(self, folder: Path, shim: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.pid = 0
+        counted = folder / "syncs"
+        self.syncs = Counter(counted)
+        self.environment = {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(counted)}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self, *command: str, more: Mapping[str, str], piped: bool) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE if piped else asyncio.subprocess.DEVNULL
+        with (self.folder / "log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment, **more},
+                stdin=pipe,
+                stdout=pipe if piped else log,
+                stderr=log,
+                limit=LINE_BYTES,
+            )
+        self.pid = self._process.pid
+        return self._process
+
+    async def kill(self) -> None:
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(number)
+        try:
+            async with asyncio.timeout(STOPS_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class Gatewayd(_Process):
+    """Our own outbox and uplink, in a process of their own."""
+
+    async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
+        """See `System`."""
+        del broker_port
+        arguments = (str(proxy_port), str(self.folder))
+        return await _helper(self, ledger, "bench.peers.gatewayd_process", *arguments)
+
+
+class Bridge:
+    """mosquitto with a bridge; a local client publishes into it."""
+
+    def __init__(self, folder: Path, shim: Path, *, settings: tuple[str, ...]) -> None:
+        self._client = _Process(folder / "client", shim)
+        self._folder = folder
+        self._settings = settings
+        self._broker: Broker | None = None
+        counted = folder / "syncs"
+        self.syncs = Counter(counted)
+        self._environment = {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(counted)}
+        self.pid = 0
+
+    async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
+        """See `System`."""
+        del broker_port
+        if self._broker is None:
+            settings = tuple(line.format(host=LOOPBACK, port=proxy_port) for line in self._settings)
+            self._broker = Broker(
+                self._folder / "mosquitto",
+                persistence=True,
+                settings=settings,
+                environment=self._environment,
+            )
+        await asyncio.to_thread(self._broker.start)
+        self.pid = self._broker.pid or 0
+        return await _helper(self._client, ledger, "bench.peers.publisher", str(self._broker.port))
+
+    async def kill(self) -> None:
+        """See `System`. The client dies with it: it is to bring nothing again."""
+        if self._broker is not None:
+            self._broker.kill()
+        await self._client.kill()
+
+    async def stop(self) -> None:
+        """See `System`."""
+        await self._client.kill()
+        if self._broker is not None:
+            await asyncio.to_thread(self._broker.stop)
+
+
+class ThingsBoard(_Process):
+    """ThingsBoard IoT Gateway, with a connector of ours."""
+
+    def __init__(self, folder: Path, shim: Path, *, tuned: bool) -> None:
+        super().__init__(folder, shim)
+        self._venv = installed(THINGSBOARD)
+        self._tuned = tuned
+        self._port = free_port()
+        self._limits: SessionLimits | None = None
+
+    async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
+        """See `System`."""
+        if self._limits is None:
+            self._limits = SessionLimits(broker_port)
+            self._configure(proxy_port)
+        more = {"TB_GW_CONFIG_DIR": str(self.folder / "config")}
+        await self.run(str(self._venv / "bin" / "thingsboard-gateway"), more=more, piped=False)
+        deadline_s = time.monotonic() + STARTS_S
+        while True:
+            try:
+                return Feed(ledger, *await asyncio.open_connection(LOOPBACK, self._port))
+            except OSError:
+                if (
+                    time.monotonic() > deadline_s
+                    or self._process is None
+                    or self._process.returncode is not None
+                ):
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """See `System`."""
+        await super().stop()
+        if self._limits is not None:
+            self._limits.close()
+
+    def _configure(self, port: int) -> None:
+        package = site_packages(self._venv) / "thingsboard_gateway"
+        extension = package / "extensions" / "bench"  # where it looks for connectors that are not its own
+        extension.mkdir(exist_ok=True)
+        shutil.copy(Path(__file__).parent / "connector.py", extension / "connector.py")
+        shipped, own = package / "config", self.folder / "config"
+        for folder in (own, self.folder / "logs", self.folder / "data"):
+            folder.mkdir(exist_ok=True)
+        shutil.copy(shipped / "logs.json", own)
+        settings = json.loads((shipped / "tb_gateway.json").read_text())
+        # Without ThingsBoard's server the broker echoes what it tells of itself as if it were configured from
+        # afar, and it sends nothing more.
+        settings["thingsboard"] |= {"host": LOOPBACK, "port": port, "remoteConfiguration": False}
+        settings["thingsboard"]["security"] = {"type": "accessToken", "accessToken": "bench"}
+        settings["connectors"] = [
+            {"name": "bench", "type": "bench", "class": "BenchConnector", "configuration": "bench.json"}
+        ]
+        if self._tuned:
+            settings["thingsboard"] |= THINGSBOARD_TUNED["thingsboard"]
+            settings["storage"] = THINGSBOARD_TUNED["storage"]
+        (own / "tb_gateway.json").write_text(json.dumps(settings))
+        (own / "bench.json").write_text(json.dumps({"port": self._port}))
+
+
+async def _helper(process: _Process, ledger: Ledger, module: str, *arguments: str) -> Feed:
+    """Run a module of ours and feed it through its pipes."""
+    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    started = await process.run(
+        sys.executable, "-m", module, *arguments, more={"PYTHONPATH": path}, piped=True
+    )
+    assert started.stdin is not None
+    assert started.stdout is not None
+    return Feed(ledger, started.stdout, started.stdin)
+
+
+GATEWAYD: Final = "gatewayd"
+SYSTEMS: Final[Mapping[str, Make]] = {
+    GATEWAYD: Gatewayd,
+    "mosquitto bridge, as shipped": partial(Bridge, settings=BRIDGE),
+    "mosquitto bridge, tuned": partial(Bridge, settings=BRIDGE_TUNED),
+    "ThingsBoard gateway, as shipped": partial(ThingsBoard, tuned=False),
+    "ThingsBoard gateway, tuned": partial(ThingsBoard, tuned=True),
+}
