@@ -64,7 +64,7 @@ def draw(
             frame.line(sent, 'stroke="#888" stroke-width="1.5" stroke-dasharray="5 4"'),
             *(
                 frame.line(times, f'stroke="{looks[name]}" stroke-width="2.5"')
-                for name, times in arrived.items()
+                for name, times in reversed(list(arrived.items()))  # the first on top
             ),
             *_names(frame, {SENT: sent, **arrived}, {SENT: "#666", **looks}),
             "</svg>\n",

@@ -20,13 +20,14 @@ _TEXT: Final = Path(__file__).parent / "page.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure of one trial, in words. `more`: more is better."""
+    """One figure of one trial, in words. `more`: more is better. `judged`: one of the two is."""
 
     trial: str
     measure: str
     what: str
     unit: str = ""
     more: bool = False
+    judged: bool = True
 
 
 def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
@@ -68,7 +69,7 @@ def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
                 more=True,
             ),
             Row(trial="queued", measure="accept_per_s", what="accepted", unit="/s", more=True),
-            Row(trial="queued", measure="syncs_each", what="fsyncs for each while they wait"),
+            Row(trial="queued", measure="syncs_each", what="fsyncs for each while they wait", judged=False),
             Row(trial="queued", measure="bytes_each", what="bytes written for each while they wait"),
             Row(trial="queued", measure="peak_mb", what="most memory", unit="MB"),
             Row(trial="queued", measure="lost", what="accepted and lost"),
@@ -85,11 +86,12 @@ def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
             Row(trial="behind_sound", measure="alarm_s", what="alarm after there is a session", unit="s"),
         ),
         "20 alarms a second over a link that is well": (
+            Row(trial="steady", measure="lost", what=f"of {scale.steady_s * 20:g} lost"),
             Row(trial="steady", measure="p50_ms", what="in → out, p50", unit="ms"),
             Row(trial="steady", measure="p99_ms", what="in → out, p99", unit="ms"),
             Row(trial="steady", measure="max_ms", what="in → out, slowest", unit="ms"),
             Row(trial="steady", measure="cpu_pct", what="CPU, of one core", unit="%"),
-            Row(trial="steady", measure="syncs_each", what="fsyncs for each"),
+            Row(trial="steady", measure="syncs_each", what="fsyncs for each", judged=False),
             Row(trial="steady", measure="bytes_each", what="bytes written for each"),
             Row(trial="steady", measure="rss_mb", what="memory", unit="MB"),
             Row(
@@ -113,7 +115,7 @@ def write(
         ends_s = scale.outage_s + scale.settle_s
         (docs / PLOT).write_text(draw(sent, arrived, outage_s=scale.outage_s, ends_s=ends_s))
     told = "\n".join(f"- {name}: {value}" for name, value in machine.items())
-    page = _TEXT.read_text().replace("{machine}", told).replace("{runs}", _runs(results, systems))
+    page = _TEXT.read_text().replace("{machine}", told).replace("{runs}", _runs(results, systems, scale))
     page = page.replace("{table}", table(results, systems, scale))
     (docs / "peers.md").write_text(page.replace("{better}", better(results, systems, scale)))
 
@@ -154,7 +156,7 @@ def _found(results: Results, systems: Sequence[str], row: Row) -> dict[str, Spre
 
 def _best(row: Row, found: Mapping[str, Spread]) -> list[str]:
     """Who has the best median as it is printed; nobody when there is nothing to compare."""
-    if len(found) < 2:
+    if len(found) < 2 or not row.judged:
         return []
     best = (max if row.more else min)(spread.median for spread in found.values())
     return [system for system, spread in found.items() if _number(spread.median) == _number(best)]
@@ -175,11 +177,11 @@ def _number(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _runs(results: Results, systems: Sequence[str]) -> str:
-    """How often each trial was done with all systems."""
-    trials = {row.trial for group in rows(Scale()).values() for row in group}
-    counts = {results.runs(trial, systems) for trial in trials if trial != "daemon"}
-    least, most = min(counts), max(counts)
+def _runs(results: Results, systems: Sequence[str], scale: Scale) -> str:
+    """How often each trial was done, with each system it was done with at all."""
+    trials = {row.trial for group in rows(scale).values() for row in group}
+    counts = {len(results.of(trial, system)) for trial in trials for system in systems} - {0}
+    least, most = min(counts, default=0), max(counts, default=0)
     return f"{least} runs" if least == most else f"{least} to {most} runs of each trial"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +44,6 @@ class Results:
             for record in self._records
             if record["trial"] == trial and record["system"] == system
         ]
-
-    def runs(self, trial: str, systems: Sequence[str]) -> int:
-        """How often a trial was done with all of the systems."""
-        return min((len(self.of(trial, system)) for system in systems), default=0)
 
     def spread(self, trial: str, system: str, measure: str, *, more: bool) -> Spread | None:
         """Return median and worst of a figure; `more`: more is better. None when nothing was measured."""

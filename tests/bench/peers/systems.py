@@ -17,14 +17,16 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol, TypeAlias
 
 from bench.counter import Counter
 from bench.peers.feed import Feed, Ledger
-from bench.peers.install import THINGSBOARD, installed, site_packages
+from bench.peers.install import THEENGS, THINGSBOARD, installed, site_packages
 from bench.peers.session_limits import SessionLimits
 from bench.surroundings import HERE
 from gatewayd.sim.broker import LOOPBACK, Broker, free_port
+from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
 
 STARTS_S: Final = 60.0  # a Python gateway among a dozen others on two cores
 STOPS_S: Final = 5.0
@@ -73,16 +75,20 @@ class System(Protocol):
 Make: TypeAlias = Callable[[Path, Path], System]  # of its folder and the library that counts syncs
 
 
+def _counted(folder: Path, shim: Path) -> tuple[Counter, dict[str, str]]:
+    """A counter of syncs, and the environment in which a process counts its own there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "syncs"
+    return Counter(file), {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(file)}
+
+
 class _Process:
     """A process that counts its syncs."""
 
     def __init__(self, folder: Path, shim: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.pid = 0
-        counted = folder / "syncs"
-        self.syncs = Counter(counted)
-        self.environment = {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(counted)}
+        self.syncs, self._environment = _counted(folder, shim)
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self, *command: str, more: Mapping[str, str], piped: bool) -> asyncio.subprocess.Process:
@@ -91,7 +97,7 @@ class _Process:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self.folder,
-                env={**os.environ, **self.environment, **more},
+                env={**os.environ, **self._environment, **more},
                 stdin=pipe,
                 stdout=pipe if piped else log,
                 stderr=log,
@@ -137,9 +143,7 @@ class Bridge:
         self._folder = folder
         self._settings = settings
         self._broker: Broker | None = None
-        counted = folder / "syncs"
-        self.syncs = Counter(counted)
-        self._environment = {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(counted)}
+        self.syncs, self._environment = _counted(folder, shim)
         self.pid = 0
 
     async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
@@ -230,11 +234,53 @@ class ThingsBoard(_Process):
         (own / "bench.json").write_text(json.dumps({"port": self._port}))
 
 
-async def _helper(process: _Process, ledger: Ledger, module: str, *arguments: str) -> Feed:
+class Theengs:
+    """Theengs Gateway, which hears the feed over the air."""
+
+    def __init__(self, folder: Path, shim: Path) -> None:
+        self._venv = installed(THEENGS)
+        self._gateway = _Process(folder, shim)
+        self._air = _Process(folder / "air", shim)
+        self._socket = TemporaryDirectory(prefix="gw-")  # its path must be short
+        self._bus = PrivateBus(Path(self._socket.name))
+        self.pid = 0
+        self.syncs = self._gateway.syncs
+
+    async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
+        """See `System`."""
+        del broker_port
+        self._bus.start()
+        bluetoothctl = self._gateway.folder / "bluetoothctl"  # which bleak asks for its version
+        bluetoothctl.write_text("#!/bin/sh\necho 'bluetoothctl: 5.82'\n")
+        bluetoothctl.chmod(0o755)
+        on_bus = {SYSTEM_BUS: self._bus.address}
+        feed = await _helper(self._air, ledger, "bench.peers.radio_feed", more=on_bus)
+        program = str(self._venv / "bin" / "TheengsGateway")
+        arguments = ("-H", LOOPBACK, "-P", str(proxy_port), "-c", str(self._gateway.folder / "theengs.conf"))
+        path = {"PATH": f"{self._gateway.folder}:{os.environ.get('PATH', '')}"}
+        await self._gateway.run(program, *arguments, more=on_bus | path, piped=False)
+        self.pid = self._gateway.pid
+        return feed
+
+    async def kill(self) -> None:
+        """See `System`."""
+        await self._gateway.kill()
+
+    async def stop(self) -> None:
+        """See `System`."""
+        await self._gateway.stop()
+        await self._air.kill()
+        self._bus.stop()
+        self._socket.cleanup()
+
+
+async def _helper(
+    process: _Process, ledger: Ledger, module: str, *arguments: str, more: Mapping[str, str] | None = None
+) -> Feed:
     """Run a module of ours and feed it through its pipes."""
     path = os.pathsep.join((str(HERE), str(HERE.parent)))
     started = await process.run(
-        sys.executable, "-m", module, *arguments, more={"PYTHONPATH": path}, piped=True
+        sys.executable, "-m", module, *arguments, more={"PYTHONPATH": path, **(more or {})}, piped=True
     )
     assert started.stdin is not None
     assert started.stdout is not None
@@ -242,10 +288,15 @@ async def _helper(process: _Process, ledger: Ledger, module: str, *arguments: st
 
 
 GATEWAYD: Final = "gatewayd"
-SYSTEMS: Final[Mapping[str, Make]] = {
+THEENGS_GATEWAY: Final = "Theengs Gateway"
+HERE_ALREADY: Final[Mapping[str, Make]] = {  # nothing is to be installed for them
     GATEWAYD: Gatewayd,
     "mosquitto bridge, as shipped": partial(Bridge, settings=BRIDGE),
     "mosquitto bridge, tuned": partial(Bridge, settings=BRIDGE_TUNED),
+}
+SYSTEMS: Final[Mapping[str, Make]] = {
+    **HERE_ALREADY,
     "ThingsBoard gateway, as shipped": partial(ThingsBoard, tuned=False),
     "ThingsBoard gateway, tuned": partial(ThingsBoard, tuned=True),
+    THEENGS_GATEWAY: Theengs,
 }
