@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -59,12 +59,12 @@ class Feed:
         self._writer.write(f"{mark} {size}\n".encode())
         await self._writer.drain()
 
-    async def paced(self, kind: str, count: int, size: int, rate: float) -> None:
-        """Put messages 0 to `count` - 1 of a kind, `rate` a second."""
+    async def paced(self, kind: str, numbers: Sequence[int], size: int, rate: float) -> None:
+        """Put messages of a kind, `rate` a second; return when the next one would be due."""
         began_s = time.monotonic()
-        for number in range(count):
-            await asyncio.sleep(began_s + number / rate - time.monotonic())
+        for place, number in enumerate(numbers, 1):
             await self.put(f"{kind}{number}", size)
+            await asyncio.sleep(began_s + place / rate - time.monotonic())
 
     async def fast(self, kind: str, count: int, size: int, within_s: float) -> None:
         """Put as fast as they are accepted; return when all are, or when the time is up."""

@@ -35,7 +35,7 @@ def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
     count = f"{scale.outage_s * 4:.0f}"
     silence = f"{scale.outage_s:g} s"
     return {
-        f"{silence} in which what is sent is acknowledged and vanishes; the connection stays": (
+        f"{silence} in which what is sent is acknowledged and vanishes; the connection stays, and is dead": (
             Row(
                 trial=Fault.SWALLOWED, measure="late", what=f"of {count} not there {scale.settle_s:g} s later"
             ),
@@ -84,6 +84,7 @@ def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
         f"An alarm behind {scale.chunks * 1500 / 1e6:g} MB of sound, then a link of 1 Mbit/s": (
             Row(trial="behind_sound", measure="session_s", what="session after there is a link", unit="s"),
             Row(trial="behind_sound", measure="alarm_s", what="alarm after there is a session", unit="s"),
+            Row(trial="behind_sound", measure="whole_s", what="alarm after there is a link", unit="s"),
         ),
         "20 alarms a second over a link that is well": (
             Row(trial="steady", measure="lost", what=f"of {scale.steady_s * 20:g} lost"),

@@ -55,7 +55,7 @@ QUICK: Final = Scale(
 class Fault(StrEnum):
     """What the link does for the outage."""
 
-    SWALLOWED = "swallowed"  # what is sent is acknowledged and vanishes; the connection stays up for ever
+    SWALLOWED = "swallowed"  # what is sent is acknowledged and vanishes; the connection is dead ever after
     RESET = "reset"  # the same, and what was connected before is reset when the link heals
     HELD = "held"  # nothing passes; what TCP holds is delivered when the link heals
     REFUSED = "refused"  # connections are reset, and refused until the link heals
@@ -65,19 +65,21 @@ async def outage(place: Setting, scale: Scale, together: Together, fault: Fault)
     """Alarms at 4 a second through an outage; then, for what is still missing, a cut of a moment."""
     feed = await place.ready()
     await together()
-    count = round((BEFORE_S + scale.outage_s + AFTER_S) * OUTAGE_RATE)
-    feeding = asyncio.create_task(feed.paced(ALARM, count, ALARM_BYTES, OUTAGE_RATE))
-    await asyncio.sleep(BEFORE_S - 0.5 / OUTAGE_RATE)  # the link changes between two alarms
+    fails, heals, ends = (
+        round(moment_s * OUTAGE_RATE)
+        for moment_s in (BEFORE_S, BEFORE_S + scale.outage_s, BEFORE_S + scale.outage_s + AFTER_S)
+    )
+    await feed.paced(ALARM, range(fails), ALARM_BYTES, OUTAGE_RATE)
     began_s = time.time()
     _fail(place, fault)
-    await asyncio.sleep(scale.outage_s)
+    await feed.paced(ALARM, range(fails, heals), ALARM_BYTES, OUTAGE_RATE)
     healed_s = time.time()
     if fault is Fault.RESET:
         place.rig.proxy.cut()
     place.rig.proxy.mode = Mode.OPEN
-    await feeding
-    every = {f"{ALARM}{number}" for number in range(count)}
-    during = {mark for mark in every if began_s <= place.ledger.put_s[mark] < healed_s}
+    await feed.paced(ALARM, range(heals, ends), ALARM_BYTES, OUTAGE_RATE)
+    every = {f"{ALARM}{number}" for number in range(ends)}
+    during = {f"{ALARM}{number}" for number in range(fails, heals)}
     await place.rig.until(every, scale.settle_s - AFTER_S)
     first_s = _first(place)
     late = during - first_s.keys()
@@ -138,7 +140,7 @@ async def killed(place: Setting, scale: Scale, together: Together) -> Measures:
     await together()
     place.rig.refuse()
     await asyncio.sleep(OFFLINE_S)
-    await feed.paced(ALARM, scale.killed, ALARM_BYTES, KILL_RATE)
+    await feed.paced(ALARM, range(scale.killed), ALARM_BYTES, KILL_RATE)
     await place.kill()
     accepted = place.ledger.accepted(ALARM)
     await place.start()
@@ -173,6 +175,7 @@ async def behind_sound(place: Setting, scale: Scale, together: Together) -> Meas
         "chunks": float(len(chunks)),
         "session_s": session[0] - healed_s if session else None,
         "alarm_s": came[0] - session[0] if came else None,
+        "whole_s": came[0] - healed_s if came else None,
         "limit_s": scale.settle_s,
     }
 
@@ -184,7 +187,7 @@ async def steady(place: Setting, scale: Scale, together: Together) -> Measures:
     pid = place.system.pid
     before = cpu_s(pid), written_bytes(pid), place.system.syncs.value, time.monotonic()
     count = round(scale.steady_s * STEADY_RATE)
-    await feed.paced(ALARM, count, ALARM_BYTES, STEADY_RATE)
+    await feed.paced(ALARM, range(count), ALARM_BYTES, STEADY_RATE)
     await place.rig.until({f"{ALARM}{number}" for number in range(count)}, scale.quiet_s)
     after = cpu_s(pid), written_bytes(pid), place.system.syncs.value, time.monotonic()
     first_s = _first(place)
