@@ -42,7 +42,7 @@ class Sender(Uplink):
             now=now,
             clock=clock,
             credentials=None,
-            report=self._told,
+            report=self._reported,
             alive=lambda: None,
             on_hop=self._hopped,
             on_command=lambda _: None,
@@ -77,7 +77,7 @@ class Sender(Uplink):
             await self._news.wait()
         return self.sessions_s[number - 1]
 
-    def _told(self, state: State, _detail: str) -> None:
+    def _reported(self, state: State, _detail: str) -> None:
         if state is not State.FAILED and not self._up:
             self.sessions_s.append(now().mono_s)
             self._news.set()

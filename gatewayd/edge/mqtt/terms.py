@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gatewayd.core.payload import Rendered
