@@ -221,6 +221,19 @@ def test_a_recording_that_was_ended_is_not_ended_again() -> None:
     assert second.file.startswith(second.recording.head or b"?")
 
 
+def test_a_recording_that_ended_though_it_was_wanted_goes_on_after_a_gap() -> None:
+    """The daemon stopped, as at an upgrade: its link has its end, and the time until the next is missing."""
+    first = session()
+    first.open(1000.0)
+    first.sound(1000.0, 5)
+    first.chunks += first.recording.end(1000.1, NOW, wanted=True)
+    second = session(Mark.from_json(first.chunks[-1].mark.to_json()))
+    second.open(1010.0)
+    second.sound(1010.0, 30)
+    assert [(gap.duration_ms, gap.cause) for gap in second.gaps] == [(9900, GapCause.RESTART)]
+    assert second.file.startswith(second.recording.head or b"?")
+
+
 def test_a_resumed_recording_ends_the_old_link_with_its_first_sound() -> None:
     """When the device fails once more before any sound came, the next opening still ends it."""
     first = session()
