@@ -207,7 +207,8 @@ class Outbox:
         if stored is None or not self.usable:
             return None
         try:
-            oldest = await _in_thread(lambda: read_oldest(self.path))
+            # where nothing waits nothing is opened: for root SQLite would set its log's owner anew, a write
+            oldest = await _in_thread(lambda: read_oldest(self.path)) if stored.rows else None
         except _FAILURES as error:
             logger.debug("the outbox could not be read: %s", error)
             return None
