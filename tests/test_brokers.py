@@ -293,6 +293,13 @@ async def test_a_broker_that_acknowledges_nothing_is_not_called_well(path: Path)
         assert odd.connections <= 2
 
 
+async def test_a_slow_broker_is_not_called_ill_while_it_may_still_answer(path: Path) -> None:
+    """The first thing said of a session is that it is well, though the first PUBACK takes a second."""
+    async with Scripted(puback_s=1.2) as odd, running(path, settings(odd.port)) as daemon:
+        await until(lambda: daemon.reports.said)
+        assert health(daemon) == (State.OK, f"connected to 127.0.0.1:{odd.port}")
+
+
 async def test_sound_does_not_wait_for_ever_for_a_broker_that_acknowledges_nothing(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,19 +388,20 @@ async def test_a_second_broker_has_the_alarm_when_the_first_link_dies(broker: Br
 
 
 @pytest.mark.timeout(120)
-async def test_an_alarm_is_heard_of_on_a_link_that_has_become_slow(broker: Broker, path: Path) -> None:
-    """10 Mbit/s and full of sound, then 64 kbit/s: what is under way would take half a minute and more."""
+async def test_an_alarm_is_heard_of_on_a_link_that_has_become_slow(tmp_path: Path, path: Path) -> None:
+    """10 Mbit/s and full of sound, then 64 kbit/s: what is under way is not waited for to its end."""
+    broker = Broker(tmp_path / "broker", settings=("max_inflight_messages 1000",))
+    broker.start()
     async with Proxy(broker.port, rate=1_250_000.0) as proxy, running(path, settings(proxy.port)) as daemon:
         await until(lambda: daemon.uplink.connected)
         for n in range(3_000):
             daemon.send(AUDIO_LIVE, f"alarm/a/audio/{n}", sound=b"x" * 1_500)
         await until(lambda: daemon.uplink.sent_today_bytes > 1_500_000, 30)
         proxy.rate = 8_000.0
-        await asyncio.sleep(1.0)
-        began_s = asyncio.get_running_loop().time()
         alarm = daemon.send()
         await until(lambda: daemon.confirmed(alarm), 30)
-        assert asyncio.get_running_loop().time() - began_s < 10.0
+        assert proxy.accepted == 2
+    broker.kill()
 
 
 async def test_an_alarm_is_soon_there_where_a_round_trip_takes_600_ms(broker: Broker, path: Path) -> None:

@@ -109,8 +109,8 @@ class Keeper:
                 self._woken.clear()
                 await self._woken.wait()
                 continue
-            self._doubted = False
             successor = await self._dial(beside=link)
+            self._doubted = False
             now_s = self._now().mono_s
             if successor is not None:
                 self._doubt_from_s = now_s + REDIAL_S

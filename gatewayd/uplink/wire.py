@@ -234,6 +234,8 @@ class Wire:
     def address(self, message: Message) -> str:
         """Return the whole topic a message goes to.
 
+        An alias in its place would save 26 of a position's 552 bytes, and nothing of sound: each chunk has a
+        topic of its own.
         A reply goes where its command asked, unless that is no topic name (MQTT 5, 3.3.2.3.5: no wildcards).
         """
         asked = message.response_topic

@@ -191,6 +191,26 @@ async def test_a_name_server_that_is_silent_is_not_waited_for(
         asked.set()
 
 
+async def test_where_a_name_has_several_addresses_the_last_good_one_is_dialled_first(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may swallow what is sent to them, and cost an alarm seconds each."""
+    resolve = socket.getaddrinfo
+
+    def several(host: str, *arguments: Any, **fields: Any) -> Any:
+        if host == "broker.example.org":
+            return [*resolve("127.0.0.2", *arguments, **fields), *resolve(LOOPBACK, *arguments, **fields)]
+        return resolve(host, *arguments, **fields)
+
+    monkeypatch.setattr(socket, "getaddrinfo", several)
+    with socket.create_server(("127.0.0.2", broker.port)):
+        for last_good, dialled in ((None, "127.0.0.2"), (LOOPBACK, LOOPBACK)):
+            name = Address(host="broker.example.org", port=broker.port)
+            line = await dial(name, None, user_timeout_s=10, last_good=last_good)
+            assert line.address == dialled
+            line.socket.close()
+
+
 async def test_a_broker_that_speaks_something_else_is_a_link_error() -> None:
     """Bytes that are not MQTT end the session with an error, never with an exception of another kind."""
     noises = [

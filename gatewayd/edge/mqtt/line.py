@@ -188,7 +188,7 @@ async def dial(
 
 
 def _addresses(broker: Broker, last_good: str | None) -> list[str]:
-    """Blocking: the broker's addresses, or the last good one where the name server gives none in time.
+    """Blocking: the broker's addresses, the last good one first, or alone where no name server tells in time.
 
     Asked in a thread of its own: a resolver that gets no answer is silent for half a minute.
     """
@@ -208,7 +208,7 @@ def _addresses(broker: Broker, last_good: str | None) -> list[str]:
     except queue.Empty:
         found = TimeoutError("the name server does not answer")
     if not isinstance(found, OSError):
-        return found
+        return sorted(found, key=lambda address: address != last_good)
     if last_good is None:
         raise found
     return [last_good]
