@@ -218,6 +218,7 @@ async def test_a_message_that_ends_sessions_holds_up_nobody(path: Path) -> None:
     async with Scripted(answer=answer) as odd, running(path, settings(odd.port)) as daemon:
         await until(lambda: daemon.uplink.connected)
         daemon.send(topic="alarm/poison/event")
+        await until(lambda: not daemon.uplink.connected)
         others = [daemon.send(topic=f"alarm/{n}/event") for n in range(20)]
         await until(lambda: daemon.confirmed(*others), 15)
         assert odd.topics().count(poison) <= odd.connections
