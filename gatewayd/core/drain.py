@@ -400,11 +400,5 @@ class Backlog:
         return entry
 
     def _oldest_alarm_s(self) -> float | None:
-        return next(
-            (
-                entry.sent_s
-                for entry in self._in_flight.values()
-                if entry.message.message_class is MessageClass.ALARM
-            ),
-            None,
-        )
+        alarms = (each for each in self._in_flight.values() if each.name is MessageClass.ALARM)
+        return next((each.sent_s for each in alarms), None)

@@ -19,7 +19,7 @@ from gatewayd.core.health import Alive, OutboxFacts, Report
 from gatewayd.core.lane import age_s
 from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass
 from gatewayd.edge.mqtt import FAILURE, STUMBLED, Incoming, LinkError, RefusedError, reason_text
-from gatewayd.edge.outbox import Batch, Evicted, Outbox, Stored
+from gatewayd.edge.outbox import Batch, Outbox, Stored
 from gatewayd.uplink.condition import Condition
 from gatewayd.uplink.inbox import Inbox, OnCommand, OnRetainedState
 from gatewayd.uplink.keeper import Keeper
@@ -111,7 +111,7 @@ class Uplink:
         self._told_s = float("-inf")  # and when
         self._sound: dict[str, Message] = {}  # waits for the disk
         self._saving: set[str] = set()  # on their way to the disk, after they had waited
-        outbox.on_evicted = self._evicted
+        outbox.on_evicted = lambda evicted: self._backlog.forget(evicted.ids)
         outbox.on_replaced = self._replaced
 
     # --- what the daemon asks -------------------------------------------------------------------------------
@@ -195,8 +195,7 @@ class Uplink:
 
     async def _remember_addresses(self) -> None:
         """Where the brokers were last reached: known as soon as the disk says so, waited for by nobody."""
-        keeper = self._keeper
-        keeper.addresses = await self._outbox.records("broker") | keeper.addresses
+        self._keeper.addresses = await self._outbox.records("broker") | self._keeper.addresses
 
     def on_begun(self, link: Link) -> None:
         """A session is there: say so, ask what the broker knows, publish what waits."""
@@ -362,9 +361,6 @@ class Uplink:
                 self._backlog.stored(ids)
 
         self._outbox.store(Batch(messages=tuple(messages))).add_done_callback(done)
-
-    def _evicted(self, evicted: Evicted) -> None:
-        self._backlog.forget(evicted.ids)
 
     def _replaced(self) -> None:
         self._backlog.reload()
