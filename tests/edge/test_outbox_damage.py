@@ -274,3 +274,47 @@ async def test_a_database_of_version_1_is_carried_over(path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         checksums = connection.execute("SELECT crc FROM message ORDER BY n").fetchall()
     assert [crc is None for (crc,) in checksums] == [True, False]
+
+
+async def unfinished(path: Path, make: Maker, turns: int = 20) -> tuple[list[Message], list[int]]:
+    """What a kill leaves: nothing checkpointed. Return the alarms, and where each turn's log ended."""
+    alarms, ends = [], []
+    live = path.parent.with_name("live") / path.name
+    async with running_outbox(live) as outbox:
+        for _ in range(turns):
+            alarms += [make(body={"alarm": "a", "text": "x" * 400}) for _ in range(5)]
+            await outbox.store(Batch(messages=tuple(alarms[-5:])))
+            ends.append(size_of(live.with_name("outbox.db-wal")))
+        copy(live.parent, path.parent)
+    return alarms, ends
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def copy(folder: Path, to: Path) -> None:
+    shutil.copytree(folder, to)
+
+
+async def test_what_was_synced_behind_a_damaged_part_of_the_log_is_there(path: Path) -> None:
+    """SQLite forgets it without a word: alarms that were told as stored."""
+    make, reports = Maker(), Reports()
+    alarms, ends = await unfinished(path, make)
+    flip(path.with_name("outbox.db-wal"), ends[9] - 100)
+    async with running_outbox(path, reports) as outbox:
+        found = await all_of(outbox, ALARM)
+        assert found == [each for each in alarms if each in found]
+        assert found[-20:] == alarms[-20:]
+        assert "its log was damaged" in reports.said[-1][1]
+        assert path.with_name("outbox.db-wal.damaged").exists()
+
+
+async def test_a_transaction_that_a_power_cut_tore_is_left_out(path: Path) -> None:
+    """It was told to nobody; that is no damage."""
+    make, reports = Maker(), Reports()
+    alarms, ends = await unfinished(path, make)
+    flip(path.with_name("outbox.db-wal"), ends[-1] - 100)
+    async with running_outbox(path, reports) as outbox:
+        assert await all_of(outbox, ALARM) == alarms[:-5]
+        assert reports.state is State.OK

@@ -22,6 +22,7 @@ from gatewayd.edge.outbox.file import (
     move_into_place,
     open_database,
 )
+from gatewayd.edge.outbox.log import Log
 from gatewayd.edge.outbox.reading import losses_of
 from gatewayd.edge.outbox.rows import INSERT, instant_of_any, to_row
 from gatewayd.edge.outbox.segments import Place, Segments
@@ -56,6 +57,7 @@ class Database:
         """
         self._path = path
         self._ballast = Ballast(path)
+        self.damaged_log: Path | None = None  # where it was kept
         self._connection = self._open()
         self._files = self._identities()
         self._segments = Segments(audio_directory(path))
@@ -71,7 +73,13 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return open_database(self._path)
+            log = Log(self._path)
+            connection = open_database(self._path)
+            if log.forgotten:
+                connection.close()
+                self.damaged_log = log.put_back()
+                connection = open_database(self._path)
+            return connection
         except (sqlite3.Error, OSError) as error:
             if not is_full(error, self._path) or not self._ballast.give_up():
                 raise

@@ -273,12 +273,8 @@ class Outbox:
             case Evicted():
                 self._warn_of_loss()
                 self.on_evicted(event)
-            case Replaced(aside=None):
-                self._replaced = "the one before is gone: what memory held is in another"
-                self.on_replaced()
             case Replaced():
-                saved = f"{event.saved} messages were saved"
-                self._replaced = f"was damaged: {saved}, the damaged one was kept as {event.aside}"
+                self._replaced = event.what
                 self.on_replaced()
 
     def _warn_of_loss(self) -> None:

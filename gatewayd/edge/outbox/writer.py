@@ -56,13 +56,9 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replaced:
-    """Another database began: the one before was set aside under this name, and so many messages of it saved.
+    """It is not the database any more that it was: `what` happened, for a person."""
 
-    Or, without a name, it was gone.
-    """
-
-    aside: str | None
-    saved: int = 0
+    what: str
 
 
 Event: TypeAlias = Works | Failed | Written | Evicted | Replaced
@@ -119,9 +115,11 @@ class Writer:
         gone = self._lost_sight or (self._opened and not self._path.exists())
         database = self._try_open()
         if gone:
-            logger.error("the outbox is gone: what memory holds goes into another")
             self._lost_sight = False
-            self._tell(Replaced(aside=None))
+            self._replaced("the one before is gone: what memory held is in another")
+        if database.damaged_log is not None:
+            kept = f"it was kept as {database.damaged_log.name}"
+            self._replaced(f"its log was damaged: what was whole of it is in the outbox, {kept}")
         self._tell(Works(full=database.full))
         return database
 
@@ -224,10 +222,13 @@ class Writer:
             self._take_over_losses(work)
             database.write(work, time.monotonic())
             saved += len(work.messages)
-        logger.error("saved %d messages of %s", saved, aside.name)
-        self._tell(Replaced(aside=aside.name, saved=saved))
+        self._replaced(f"was damaged: {saved} messages were saved, the damaged one was kept as {aside.name}")
         self._tell(Works(full=database.full))
         return database
+
+    def _replaced(self, what: str) -> None:
+        logger.error("outbox: %s", what)
+        self._tell(Replaced(what=what))
 
     def _take_over_losses(self, work: Work) -> None:
         """What was dropped from the outbox before counts on, where it is not known from memory."""
