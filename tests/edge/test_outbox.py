@@ -221,6 +221,16 @@ def test_a_segment_ends_when_it_is_full_or_its_recording_is(tmp_path: Path) -> N
     segments.abandon()
 
 
+def test_sound_goes_on_elsewhere_when_its_file_is_gone(tmp_path: Path) -> None:
+    """Deleted or moved: what is written to it would not be found again."""
+    segments = Segments(tmp_path)
+    segments.append("a", b"x", 0.0)
+    (tmp_path / "a").rename(tmp_path / "b")
+    place = segments.append("a", b"y", 1.0)
+    assert (tmp_path / place.segment).read_bytes() == b"y"
+    segments.abandon()
+
+
 async def test_a_damaged_chunk_is_dropped_and_the_rest_still_comes(path: Path) -> None:
     """A segment that is cut short costs what it held, not the class behind it."""
     make = Maker()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,8 @@ from sending import Maker, Reports, running_outbox, until
 from gatewayd.core.loss import Loss
 from gatewayd.core.model import Message, MessageClass, State
 from gatewayd.edge.outbox import Batch, Outbox
-from gatewayd.edge.outbox.file import SCHEMA_VERSION
+from gatewayd.edge.outbox.file import SCHEMA_VERSION, DamagedDatabaseError
+from gatewayd.edge.outbox.pending import Pending
 
 ALARM, AUDIO, POSITION = MessageClass.ALARM, MessageClass.AUDIO, MessageClass.POSITION
 ALARM_ID = "0190a1b2-0000-7000-8000-00000000000a"
@@ -57,9 +59,27 @@ def flip(path: Path, at: int, length: int = 1) -> None:
         file.write(damaged)
 
 
+def flip_middle(path: Path) -> None:
+    """Damage a page in the middle of the table."""
+    flip(path, pages_with(path, b"x" * 400)[20], 100)
+
+
+def flip_index(path: Path) -> None:
+    """Damage the index by class, in its root."""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'message_by_class'"
+        ).fetchone()
+    flip(path, (root - 1) * PAGE_BYTES, 100)
+
+
 def cut(path: Path) -> None:
     """Take off the last quarter."""
     os.truncate(path, path.stat().st_size * 3 // 4 // PAGE_BYTES * PAGE_BYTES)
+
+
+def move(path: Path, to: Path) -> None:
+    path.rename(to)
 
 
 def delete(path: Path) -> None:
@@ -100,11 +120,7 @@ async def test_a_damaged_index_costs_nothing(path: Path) -> None:
     """The rows are found without it."""
     make, reports = Maker(), Reports()
     alarms = await filled(path, make)
-    with closing(sqlite3.connect(path)) as connection:
-        (root,) = connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'message_by_class'"
-        ).fetchone()
-    flip(path, (root - 1) * PAGE_BYTES, 100)
+    flip_index(path)
     async with running_outbox(path, reports, check_after_s=0.0) as outbox:
         await until(lambda: reports.state is State.DEGRADED)
         assert await all_of(outbox, ALARM) == alarms
@@ -184,7 +200,7 @@ async def test_a_state_directory_that_is_gone_is_made_again(path: Path) -> None:
     async with running_outbox(path) as outbox:
         first, chunk = make(), make(AUDIO, "alarm/a/audio/0", sound=b"s" * 999)
         await outbox.store(Batch(messages=(first, chunk)))
-        shutil.rmtree(path.parent)
+        move(path.parent, path.parent.with_name("elsewhere"))
         second = make()
         later = make(AUDIO, "alarm/a/audio/1", sound=b"t" * 999)
         await outbox.store(Batch(messages=(second, later)))
@@ -233,15 +249,16 @@ async def test_sound_whose_bits_flipped_is_dropped_and_counted(path: Path) -> No
         assert outbox.losses == {AUDIO: Loss(count=1, first=chunks[0].at, last=chunks[0].at)}
 
 
-async def test_losses_outlive_a_damaged_database(path: Path) -> None:
-    """What was dropped before still counts in the one that begins."""
+@pytest.mark.parametrize("damage", [flip_middle, flip_index])
+async def test_losses_outlive_a_damaged_database(path: Path, damage: Callable[[Path], None]) -> None:
+    """What was dropped before still counts in the one that begins: found at the start, or later."""
     make = Maker()
     async with running_outbox(path) as outbox:
         lost = make(POSITION, "position")
         outbox.drop((lost,))
         await outbox.store(Batch())
     await filled(path, make)
-    flip(path, pages_with(path, b"x" * 400)[20], 100)
+    damage(path)
     reports = Reports()
     async with running_outbox(path, reports, check_after_s=0.0) as outbox:
         await until(lambda: reports.state is State.DEGRADED)
@@ -318,3 +335,15 @@ async def test_a_transaction_that_a_power_cut_tore_is_left_out(path: Path) -> No
     async with running_outbox(path, reports) as outbox:
         assert await all_of(outbox, ALARM) == alarms[:-5]
         assert reports.state is State.OK
+
+
+def test_a_finding_about_the_database_before_is_not_believed() -> None:
+    """A reader may have begun before the damaged one was set aside: the new one is not damaged."""
+    pending = Pending()
+    before = pending.database
+    pending.begin_anew()
+    pending.found(DamagedDatabaseError("malformed"), before)
+    pending.take()
+    pending.found(DamagedDatabaseError("malformed"), pending.database)
+    with pytest.raises(DamagedDatabaseError):
+        pending.take()

@@ -207,7 +207,8 @@ async def test_a_disk_that_refuses_writes_is_run_without_until_it_takes_them(dis
         assert await alarms(outbox) == 2
 
 
-async def test_alarms_are_read_from_a_disk_that_is_read_only(disk: Disk) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+async def test_alarms_are_read_from_a_disk_that_is_read_only(disk: Disk, killed: bool) -> None:
     """They go out though nothing can be written; it is said, and over once the disk is writable."""
     make, reports = Maker(), Reports()
     path = disk.point / "state" / "outbox.db"
@@ -215,6 +216,9 @@ async def test_alarms_are_read_from_a_disk_that_is_read_only(disk: Disk) -> None
         await outbox.store(
             Batch(messages=(make(), make(POSITION, "position")), records={("alarm", "a"): "1"})
         )
+        shutil.copytree(path.parent, disk.point / "killed")
+    if killed:
+        path = disk.point / "killed" / "outbox.db"
     disk.unmount()
     disk.mount("-o", "ro")
     async with running_outbox(path, reports) as outbox:

@@ -58,8 +58,7 @@ def open_database(path: Path) -> sqlite3.Connection:
             _carry_over(connection, check_schema(connection))
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             # SQLite opens what it may not write for reading, and says nothing.
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()
+            connection.execute("DELETE FROM record WHERE 0")
     except BaseException:
         connection.close()
         raise

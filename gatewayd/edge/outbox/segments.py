@@ -57,8 +57,14 @@ class Segments:
         return place
 
     def _deleted(self) -> bool:
-        """Say whether somebody deleted the file: what is written to it would be gone with its closing."""
-        return self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0
+        """Say whether the file is not where it was: what is written to it would not be found again."""
+        if self._descriptor is None:
+            return False
+        try:
+            there = (self._directory / self._name).stat()
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(os.fstat(self._descriptor), there)
 
     def sync(self) -> None:
         """Make everything appended so far durable."""
