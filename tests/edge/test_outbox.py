@@ -13,6 +13,7 @@ from gatewayd.core.loss import Loss
 from gatewayd.core.model import ClockSource, Instant, Message, MessageClass, State
 from gatewayd.edge.outbox import Batch, Evicted, Outbox, Page
 from gatewayd.edge.outbox.file import set_aside
+from gatewayd.edge.outbox.reading import read_records
 from gatewayd.edge.outbox.rows import ROW_BYTES
 from gatewayd.edge.outbox.segments import IDLE_S, SEGMENT_BYTES, Segments
 from gatewayd.edge.outbox.work import Work
@@ -333,6 +334,19 @@ async def test_a_corrupt_database_is_set_aside_and_a_new_one_begins(path: Path) 
     assert content(aside).startswith(b"this is no database")
     assert reports.state is State.DEGRADED
     assert aside.name in reports.said[-1][1]
+
+
+async def test_damage_that_cannot_be_put_into_words_is_set_aside_too(path: Path) -> None:
+    """SQLite quotes the schema it cannot read, and Python cannot read the quotation."""
+    async with running_outbox(path) as outbox:
+        await settle(outbox)
+    put(path, content(path).replace(b"CREATE INDEX", b"CREATE \xc5NDEX"))
+    with pytest.raises(sqlite3.DatabaseError, match="the schema is damaged"):
+        read_records(path, "tag")
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(Maker()(),)))
+        assert len((await page(outbox)).messages) == 1
+    assert list(path.parent.glob("outbox.db.corrupt-*"))
 
 
 async def test_damage_found_while_running_is_set_aside_and_memory_is_stored_again(path: Path) -> None:

@@ -126,7 +126,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     if not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK):
         uri += "&immutable=1"  # SQLite would want to make its log's index first
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
+    with legible(), closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
         connection.text_factory = lenient
         yield connection
 
@@ -134,6 +134,20 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
 def lenient(text: bytes) -> str:
     """Return the text of a column: a damaged one must not keep the others of its page from being read."""
     return text.decode("utf-8", "replace")
+
+
+@contextmanager
+def legible() -> Iterator[None]:
+    """Have damage told as sqlite3.DatabaseError, also where Python cannot read SQLite's words for it.
+
+    They quote the schema, which may be what is damaged.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        damage = sqlite3.DatabaseError(f"the schema is damaged: {error.object[:80]!r}")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage from error
 
 
 def audio_directory(path: Path) -> Path:
@@ -146,7 +160,8 @@ def audio_directory(path: Path) -> Path:
 def judged() -> Iterator[None]:
     """Turn what SQLite says of a damaged file into DamagedDatabaseError; other failures pass."""
     try:
-        yield
+        with legible():
+            yield
     except sqlite3.Error as error:
         if is_damage(error):
             raise DamagedDatabaseError(str(error)) from error
