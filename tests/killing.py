@@ -4,13 +4,13 @@ A program: `killing.py DIRECTORY LIVES SEED [--accepted] [--careless]`. Each lif
 own path from an advertisement to the broker: the gateway with its tags and alarms, outbox, uplink, and a real
 mosquitto or, half of the time, none. Radio, receiver and sound are left out; they would take most of a life.
 It continues where the last one died, closes its alarms or not, hears a copy of a press of it or not, hears
-new ones of its other tags, and dies: by SIGKILL, or where the power-cut shim is preloaded by a power cut.
+new ones of its other tags, and dies: by a signal, or where the power-cut shim is preloaded by a power cut.
 
 It dies at a random moment (with the shim: at a random step), or with `--accepted` in the very callback in
 which the wearer is told that disk or broker has the alarm, most often the first time in its life. The last
 life lives until everything is confirmed. Prints one JSON object.
 
-From one life to the next a day passes, so that what is done with is forgotten as in the field.
+Now and then a day passes between two lives, so that what is done with is forgotten as in the field.
 
 `--careless` turns SQLite's `synchronous` off: what the shim must be seen to catch.
 """
@@ -54,13 +54,16 @@ from gatewayd.sim.broker import LOOPBACK, Broker, free_port
 from gatewayd.sim.tag import SimulatedTag
 from gatewayd.uplink import Uplink
 
-LIFE_S = 0.06  # what a life has at most: a start, a session, its presses and some idling
+LIFE_S = 0.3  # what a life has at most: a start, a session, its presses and some idling
+CPU_S = 0.06  # what a life computes; it dies at any moment of it, however busy the machine is
 TOLD_S = 2.0  # likewise, where it dies of being told: it takes a tenth of it on a busy machine
 TAGS = 4  # each is pressed once in a life
 POWER_CUT = 137  # what the shim ends the process with
 STEPS = 120  # the power goes before one of these; a transaction takes about 20
 NEVER = (1 << 31) - 1  # more steps than a life has; a C int
-DAY_S = 90_000.0  # from one life to the next: more than a day
+APART_S = 20.0  # from one life to the next: a press's copies go on for so long
+DAY_S = 90_000.0  # after so many lives more than a day has passed,
+DAY = 50  # and nothing of the last one is on the air any more
 CLOSED = 0.8  # how often ops has closed the last life's alarms
 COPIED = 0.7  # how often the last life's press of a tag is heard again instead of a new one
 KEY = bytes(range(16))
@@ -73,18 +76,18 @@ class Careless(sqlite3.Connection):
         return super().execute(statement.replace("synchronous = FULL", "synchronous = OFF"), *values)
 
 
-class Days:
-    """The clock of a life: so many days after the first."""
+class LifeClock:
+    """The clock of a life, by its number."""
 
-    def __init__(self, days: int) -> None:
-        self._ahead_s = days * DAY_S
+    def __init__(self, number: int) -> None:
+        self._ahead_s = number * APART_S + number // DAY * DAY_S
 
     def now(self) -> Instant:
         at = now()
         return replace(at, mono_s=at.mono_s + self._ahead_s, wall_s=at.wall_s + self._ahead_s)
 
     def state(self) -> ClockState:
-        return clock()  # the offset between the two is the same on every day
+        return clock()  # the offset between the two is the same in every life
 
 
 class Life:
@@ -96,7 +99,7 @@ class Life:
         self._told = False
         self._tells = 0  # how often it is told as accepted before it dies of it; 0: it does not
         self._end: Callable[[], None] = lambda: None
-        clock = Days(number)
+        clock = LifeClock(number)
         self._now = clock.now
         config = configured()
         self.gateway = Gateway(config, run=str(uuid.uuid4()), now=clock.now, accepted=self._accepted)
@@ -186,7 +189,7 @@ async def live(life: Life, number: int, dice: random.Random, *, for_s: float | N
         await life.close_all()
     copied = dice.randrange(TAGS)
     for tag in range(TAGS):
-        copy = number and tag == copied and dice.random() < COPIED
+        copy = number % DAY and tag == copied and dice.random() < COPIED
         life.hear(tag, number - 1 if copy else number)
         await asyncio.sleep(dice.choice((0.0, 0.0005, 0.003)))
     if for_s is not None:
@@ -208,9 +211,8 @@ def die_at_random(state: Path, dice: random.Random, shim: ctypes.CDLL | None) ->
     if shim is not None:
         shim.power_cut_arm(f"{state}/".encode(), dice.randint(1, STEPS))
         return
-    after_s = dice.uniform(0.001, LIFE_S)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    signal.setitimer(signal.ITIMER_REAL, after_s)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it kills
+    signal.setitimer(signal.ITIMER_PROF, dice.uniform(0.001, CPU_S))
 
 
 def one_life(
@@ -220,7 +222,7 @@ def one_life(
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, POWER_CUT)
+        return os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, -signal.SIGPROF, POWER_CUT)
     try:
         state = directory / "state"
         report = os.open(directory / "accepted", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -72,6 +72,7 @@ async def test_an_alarm_fits_on_a_full_disk(folder: Path, shims: Path) -> None:
     dice = random.Random(0)
     gone, full = FAULTS["link refused"], FAULTS["disk full"]
     async with site.stand():
+        await site.until("room set aside", lambda: list(site.state.glob("*.ballast")))
         await gone.begin(site, dice)
         await full.begin(site, dice)
         await site.call(for_s=0.0)
