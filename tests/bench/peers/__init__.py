@@ -9,5 +9,5 @@ it looks for the marks, however they are wrapped.
 - `gatewayd_process`: gatewayd's outbox and uplink, fed likewise;  `connector`: runs inside ThingsBoard's
 - `systems`: how each is configured, started, killed;  `install`: where the peers come from
 - `rig`: proxy, broker, recorder;  `trials`: what is done to a system, and what is counted
-- `results`: what was measured so far, on disk;  `report`, `plot`: what people read
+- `results`: what was measured so far, on disk;  `rows`, `report`, `plot`, `page.md`: what people read
 """

@@ -4,102 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.peers.plot import draw
 from bench.peers.results import Results, Spread
+from bench.peers.rows import Row, rows
 from bench.peers.systems import GATEWAYD
 from bench.peers.trials import Fault, Scale
 
 PLOT: Final = "peers.svg"
 _FEW: Final = 10.0  # below it two digits after the point say something
 _TEXT: Final = Path(__file__).parent / "page.md"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One figure of one trial, in words. `more`: more is better. `judged`: one of the two is."""
-
-    trial: str
-    measure: str
-    what: str
-    unit: str = ""
-    more: bool = False
-    judged: bool = True
-
-
-def rows(scale: Scale) -> dict[str, tuple[Row, ...]]:
-    """Return the table's rows under their headings."""
-    count = f"{scale.outage_s * 4:.0f}"
-    silence = f"{scale.outage_s:g} s"
-    return {
-        f"{silence} in which what is sent is acknowledged and vanishes; the connection stays, and is dead": (
-            Row(
-                trial=Fault.SWALLOWED, measure="late", what=f"of {count} not there {scale.settle_s:g} s later"
-            ),
-            Row(
-                trial=Fault.SWALLOWED, measure="lost", what=f"of {count} not even after the next reconnection"
-            ),
-            Row(trial=Fault.SWALLOWED, measure="doubled", what="arrived twice"),
-            Row(trial=Fault.SWALLOWED, measure="first_s", what="first alarm after the link healed", unit="s"),
-            Row(trial=Fault.SWALLOWED, measure="last_s", what="last of them after the link healed", unit="s"),
-        ),
-        f"{silence} likewise, then the connection is reset": (
-            Row(trial=Fault.RESET, measure="lost", what=f"of {count} lost"),
-            Row(trial=Fault.RESET, measure="doubled", what="arrived twice"),
-            Row(trial=Fault.RESET, measure="last_s", what="last of them after the link healed", unit="s"),
-        ),
-        f"{silence} in which nothing passes and TCP keeps it": (
-            Row(trial=Fault.HELD, measure="lost", what=f"of {count} lost"),
-            Row(trial=Fault.HELD, measure="doubled", what="arrived twice"),
-            Row(trial=Fault.HELD, measure="last_s", what="last of them after the link healed", unit="s"),
-        ),
-        f"{silence} of refused connections": (
-            Row(trial=Fault.REFUSED, measure="lost", what=f"of {count} lost"),
-            Row(trial=Fault.REFUSED, measure="doubled", what="arrived twice"),
-            Row(trial=Fault.REFUSED, measure="last_s", what="last of them after the link healed", unit="s"),
-        ),
-        f"{scale.queued:,} alarms while there is no link, then a link": (
-            Row(
-                trial="queued",
-                measure="accepted",
-                what=f"accepted within {scale.within_s:g} s",
-                more=True,
-            ),
-            Row(trial="queued", measure="accept_per_s", what="accepted", unit="/s", more=True),
-            Row(trial="queued", measure="syncs_each", what="fsyncs for each while they wait", judged=False),
-            Row(trial="queued", measure="bytes_each", what="bytes written for each while they wait"),
-            Row(trial="queued", measure="peak_mb", what="most memory", unit="MB"),
-            Row(trial="queued", measure="lost", what="accepted and lost"),
-            Row(trial="queued", measure="disordered", what="out of order"),
-            Row(trial="queued", measure="first_s", what="first alarm after there is a link", unit="s"),
-            Row(trial="queued", measure="drain_per_s", what="drained", unit="/s", more=True),
-        ),
-        f"Killed after {scale.killed} alarms at 100/s without a link": (
-            Row(trial="killed", measure="lost", what="accepted and lost"),
-            Row(trial="killed", measure="doubled", what="arrived twice"),
-        ),
-        f"An alarm behind {scale.chunks * 1500 / 1e6:g} MB of sound, then a link of 1 Mbit/s": (
-            Row(trial="behind_sound", measure="session_s", what="session after there is a link", unit="s"),
-            Row(trial="behind_sound", measure="alarm_s", what="alarm after there is a session", unit="s"),
-            Row(trial="behind_sound", measure="whole_s", what="alarm after there is a link", unit="s"),
-        ),
-        "20 alarms a second over a link that is well": (
-            Row(trial="steady", measure="lost", what=f"of {scale.steady_s * 20:g} lost"),
-            Row(trial="steady", measure="p50_ms", what="in → out, p50", unit="ms"),
-            Row(trial="steady", measure="p99_ms", what="in → out, p99", unit="ms"),
-            Row(trial="steady", measure="max_ms", what="in → out, slowest", unit="ms"),
-            Row(trial="steady", measure="cpu_pct", what="CPU, of one core", unit="%"),
-            Row(trial="steady", measure="syncs_each", what="fsyncs for each", judged=False),
-            Row(trial="steady", measure="bytes_each", what="bytes written for each"),
-            Row(trial="steady", measure="rss_mb", what="memory", unit="MB"),
-            Row(
-                trial="daemon", measure="rss_mb", what="memory of the whole daemon, with its radio", unit="MB"
-            ),
-        ),
-    }
 
 
 def write(

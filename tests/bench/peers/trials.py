@@ -25,6 +25,8 @@ Together: TypeAlias = Callable[[], Awaitable[object]]  # returns once all that a
 OUTAGE_RATE: Final = 4.0
 BEFORE_S: Final = 5.0
 AFTER_S: Final = 10.0
+UP_S: Final = 2.0
+DOWN_S: Final = 3.0
 OFFLINE_S: Final = 2.0  # until a system has noticed that its link is refused
 KILL_RATE: Final = 100.0
 CHUNK_BYTES: Final = 1_500  # 0.5 s of sound at 24 kbit/s
@@ -59,6 +61,7 @@ class Fault(StrEnum):
     RESET = "reset"  # the same, and what was connected before is reset when the link heals
     HELD = "held"  # nothing passes; what TCP holds is delivered when the link heals
     REFUSED = "refused"  # connections are reset, and refused until the link heals
+    FLAPPING = "flapping"  # 3 s refused, 2 s well, again and again
 
 
 async def outage(place: Setting, scale: Scale, together: Together, fault: Fault) -> Measures:
@@ -71,13 +74,22 @@ async def outage(place: Setting, scale: Scale, together: Together, fault: Fault)
     )
     await feed.paced(ALARM, range(fails), ALARM_BYTES, OUTAGE_RATE)
     began_s = time.time()
-    _fail(place, fault)
+    failing = asyncio.create_task(_fail(place, fault))
     await feed.paced(ALARM, range(fails, heals), ALARM_BYTES, OUTAGE_RATE)
+    failing.cancel()
     healed_s = time.time()
     if fault is Fault.RESET:
         place.rig.proxy.cut()
     place.rig.proxy.mode = Mode.OPEN
     await feed.paced(ALARM, range(heals, ends), ALARM_BYTES, OUTAGE_RATE)
+    return await _aftermath(place, scale, (fails, heals, ends), (began_s, healed_s))
+
+
+async def _aftermath(
+    place: Setting, scale: Scale, numbers: tuple[int, int, int], times: tuple[float, float]
+) -> Measures:
+    """Wait for what is still to come, cut the link for a moment if anything is missing, and count."""
+    (fails, heals, ends), (began_s, healed_s) = numbers, times
     every = {f"{ALARM}{number}" for number in range(ends)}
     during = {f"{ALARM}{number}" for number in range(fails, heals)}
     await place.rig.until(every, scale.settle_s - AFTER_S)
@@ -93,7 +105,7 @@ async def outage(place: Setting, scale: Scale, together: Together, fault: Fault)
         "doubled": _doubled(place),
         "disordered": _disordered(place, ALARM),
         "first_s": min((when - healed_s for mark, when in first_s.items() if when >= healed_s), default=None),
-        "last_s": None if late else max(first_s[mark] for mark in during) - healed_s,
+        "last_s": None if late else max(0.0, *(first_s[mark] - healed_s for mark in during)),
         "sent": sorted(round(place.ledger.put_s[mark] - began_s, 2) for mark in every),
         "arrived": sorted(round(first_s[mark] - began_s, 2) for mark in every & first_s.keys()),
     }
@@ -208,7 +220,7 @@ async def steady(place: Setting, scale: Scale, together: Together) -> Measures:
     }
 
 
-def _fail(place: Setting, fault: Fault) -> None:
+async def _fail(place: Setting, fault: Fault) -> None:
     match fault:
         case Fault.SWALLOWED | Fault.RESET:
             place.rig.proxy.mode = Mode.BLACK_HOLE
@@ -216,6 +228,8 @@ def _fail(place: Setting, fault: Fault) -> None:
             place.rig.proxy.mode = Mode.HOLD
         case Fault.REFUSED:
             place.rig.refuse()
+        case Fault.FLAPPING:
+            await place.rig.proxy.flap(UP_S, DOWN_S)
 
 
 def _first(place: Setting) -> dict[str, float]:
