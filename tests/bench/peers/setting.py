@@ -12,7 +12,8 @@ from bench.peers.feed import WARM, Feed, Ledger
 from bench.peers.rig import Rig
 from bench.peers.systems import Make, System
 
-READY_S: Final = 60.0  # a dozen Python programs that start at once, on two cores
+READY_S: Final = 120.0  # dozens of Python programs that start at once, on two cores
+WARMED_S: Final = 3.0  # for what is still on its way; what hears by radio now and then may never hear it
 WARM_EVERY_S: Final = 0.5
 ALARM_BYTES: Final = 200
 
@@ -54,7 +55,7 @@ class Setting:
             await feed.put(f"{WARM}{number}", ALARM_BYTES)
             await self.rig.until({f"{WARM}{number}"}, WARM_EVERY_S)
             number += 1
-        await self.rig.until({f"{WARM}{each}" for each in range(number)}, READY_S)
+        await self.rig.until({f"{WARM}{each}" for each in range(number)}, WARMED_S)
         return feed
 
 

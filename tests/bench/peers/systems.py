@@ -28,7 +28,7 @@ from bench.surroundings import HERE
 from gatewayd.sim.broker import LOOPBACK, Broker, free_port
 from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
 
-STARTS_S: Final = 60.0  # a Python gateway among a dozen others on two cores
+STARTS_S: Final = 120.0  # a Python gateway among a dozen others on two cores
 STOPS_S: Final = 5.0
 LINE_BYTES: Final = 1 << 16
 

@@ -75,6 +75,7 @@ async def outage(place: Setting, scale: Scale, together: Together, fault: Fault)
     await feed.paced(ALARM, range(fails), ALARM_BYTES, OUTAGE_RATE)
     began_s = time.time()
     failing = asyncio.create_task(_fail(place, fault))
+    await asyncio.sleep(0)  # it begins before the next alarm is put
     await feed.paced(ALARM, range(fails, heals), ALARM_BYTES, OUTAGE_RATE)
     failing.cancel()
     healed_s = time.time()
