@@ -60,7 +60,7 @@ class World:
         self.bus = PrivateBus(folder)
         self.receiver = GpsReceiver(folder / "gps")
         self.broker = Broker(folder / "broker")
-        self.brokers = f"{LOOPBACK}:{self.broker.port}"  # as the gateway is told of it
+        self.brokers: str | None = None  # as the gateway is told of them; None: of the one there is
         self.microphone = Microphone(folder, sound or speech())
         self.state = folder / "state"
         self.log = folder / "gatewayd.log"
@@ -167,7 +167,7 @@ class World:
         text = _CONFIGURATION.format(
             gateway=GATEWAY,
             prefix=PREFIX,
-            brokers=self.brokers,
+            brokers=self.brokers or f"{LOOPBACK}:{self.broker.port}",
             receiver=self.folder / "gps",
             microphone=DEVICE,
             tag=TAG,
