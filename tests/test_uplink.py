@@ -345,7 +345,7 @@ async def test_a_position_reaches_the_disk_only_when_it_has_waited(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the link is up it never does; otherwise after a while, or when the power goes."""
-    monkeypatch.setattr("gatewayd.uplink.uplink.WAITED_S", 0.3)
+    monkeypatch.setattr("gatewayd.uplink.store.WAITED_S", 0.3)
     broker.kill()
     async with running(path, settings(broker.port)) as daemon:
         daemon.send(MessageClass.POSITION, "position", keep=Keep.WHEN_WAITING)
@@ -495,7 +495,7 @@ async def test_sound_goes_without_a_disk_that_hangs(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is stored first, but not waited for longer than a moment."""
-    monkeypatch.setattr("gatewayd.uplink.uplink.SOUND_WAITS_S", 0.2)
+    monkeypatch.setattr("gatewayd.uplink.store.SOUND_WAITS_S", 0.2)
     async with ops(broker.port) as heard, running(path, settings(broker.port)) as daemon:
         await until(lambda: daemon.uplink.connected)
         with monkeypatch.context() as patched:

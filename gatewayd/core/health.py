@@ -61,6 +61,18 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spell:
+    """A time in which a component is worse than was told."""
+
+    began: Instant
+    worst: Condition
+
+    def through(self, condition: Condition) -> Spell:
+        """It goes on, with this condition."""
+        return self if _RANK[condition.state] < _RANK[self.worst.state] else replace(self, worst=condition)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
     """A loop that must run: at most `bound_s` seconds may pass between two signs of progress."""
 
@@ -110,7 +122,7 @@ class Health:
     conditions: Mapping[Component, Condition]
     told: Mapping[Component, Condition]  # as in the last health message
     told_s: float | None = None  # when that was, CLOCK_MONOTONIC; None: never
-    worse_since: Mapping[Component, Instant] = field(default_factory=dict)  # worse than told, from when on
+    worse: Mapping[Component, Spell] = field(default_factory=dict)  # than told
     outages: Mapping[Component, Outage] = field(default_factory=dict)  # the last one of each
     untold: frozenset[Component] = frozenset()  # outages that were over before they were told
     loops: Mapping[str, Loop] = field(default_factory=dict)
@@ -137,23 +149,27 @@ class Health:
         condition = Condition(state=state, detail=detail, since=since)
         changed = replace(self, conditions={**self.conditions, component: condition})
         if _RANK[state] > _RANK[self.told[component].state]:
-            began = self.worse_since.get(component, now)
-            return replace(changed, worse_since={**self.worse_since, component: began})
-        return changed._recovered(component, before, now)
+            spell = self.worse.get(component, Spell(began=now, worst=condition)).through(condition)
+            return replace(changed, worse={**self.worse, component: spell})
+        return changed._recovered(component, now)
 
-    def _recovered(self, component: Component, before: Condition, now: Instant) -> Health:
-        """Record the outage that ended, told or not, if it lasted long enough."""
+    def _recovered(self, component: Component, now: Instant) -> Health:
+        """Record the outage that ended, told or not, if it lasted long enough; it was as bad as its worst."""
         told = self.told[component]
-        begins = [self.worse_since[component]] if component in self.worse_since else []
+        spells = [self.worse[component]] if component in self.worse else []
         if _RANK[told.state] > _RANK[self.conditions[component].state]:
-            begins.append(told.since)
-        waiting = {key: began for key, began in self.worse_since.items() if key is not component}
-        recovered = replace(self, worse_since=waiting)
-        began = min(begins, key=lambda instant: instant.mono_s, default=now)
-        lasted_s = now.mono_s - began.mono_s
-        if lasted_s < OUTAGE_S or before.detail == STARTING:
+            spells.append(Spell(began=told.since, worst=told))
+        recovered = replace(
+            self, worse={key: each for key, each in self.worse.items() if key is not component}
+        )
+        if not spells:
             return recovered
-        outage = Outage(state=before.state, detail=before.detail, began=began, lasted_s=lasted_s)
+        began = min((spell.began for spell in spells), key=lambda instant: instant.mono_s)
+        worst = max((spell.worst for spell in spells), key=lambda condition: _RANK[condition.state])
+        lasted_s = now.mono_s - began.mono_s
+        if lasted_s < OUTAGE_S or worst.detail == STARTING:
+            return recovered
+        outage = Outage(state=worst.state, detail=worst.detail, began=began, lasted_s=lasted_s)
         return replace(
             recovered, outages={**self.outages, component: outage}, untold=self.untold | {component}
         )
@@ -185,9 +201,9 @@ class Health:
             return 0.0
         waits = [self.told_s + interval_s - now.mono_s]
         for component, condition in self.conditions.items():
-            began = self.worse_since.get(component)
-            if began is not None:
-                waits.append(began.mono_s + OUTAGE_S - now.mono_s)
+            spell = self.worse.get(component)
+            if spell is not None:
+                waits.append(spell.began.mono_s + OUTAGE_S - now.mono_s)
             elif condition.state is not self.told[component].state:
                 return 0.0
             elif condition.detail != self.told[component].detail:
@@ -202,8 +218,8 @@ class Health:
         }
 
     def _flickers(self, component: Component, now: Instant) -> bool:
-        began = self.worse_since.get(component)
-        return began is not None and now.mono_s - began.mono_s < OUTAGE_S
+        spell = self.worse.get(component)
+        return spell is not None and now.mono_s - spell.began.mono_s < OUTAGE_S
 
     def publish(self, facts: Facts, now: Instant) -> tuple[Health, Draft]:
         """The health message as it stands now, and the health that knows it was told."""
@@ -217,8 +233,8 @@ class Health:
             retain=True,
             replaces=True,
         )
-        waiting = {key: began for key, began in self.worse_since.items() if self._flickers(key, now)}
-        told = replace(self, told=settled, told_s=now.mono_s, worse_since=waiting, untold=frozenset())
+        waiting = {key: began for key, began in self.worse.items() if self._flickers(key, now)}
+        told = replace(self, told=settled, told_s=now.mono_s, worse=waiting, untold=frozenset())
         return told, draft
 
     def status_line(self, *, hearing: int, online: bool, waiting: int | None, alarms: int) -> str:

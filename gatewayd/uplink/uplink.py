@@ -8,28 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from gatewayd.config.model import Broker, Gateway, Mqtt
 from gatewayd.core.alarm import HopKind
-from gatewayd.core.drain import BRIEF_S, PAGE, Backlog
+from gatewayd.core.drain import Backlog
 from gatewayd.core.health import Alive, OutboxFacts, Report
-from gatewayd.core.lane import age_s
 from gatewayd.core.model import ClockState, Draft, Instant, Keep, Message, MessageClass
 from gatewayd.edge.mqtt import FAILURE, STUMBLED, Incoming, LinkError, RefusedError, reason_text
-from gatewayd.edge.outbox import Batch, Outbox, Stored
+from gatewayd.edge.outbox import Batch, Outbox
 from gatewayd.uplink.condition import Condition
 from gatewayd.uplink.inbox import Inbox, OnCommand, OnRetainedState
 from gatewayd.uplink.keeper import Keeper
+from gatewayd.uplink.store import Store
 from gatewayd.uplink.wire import Link, Wire
 
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.5  # a suspect link is found at most this much late
-WAITED_S: Final = 10.0  # then a position or a figure goes to disk
-SOUND_WAITS_S: Final = 1.0  # for the disk; then live sound goes without it (live lag ≤ 3 s)
 # What a broker retains is told again with a session it may have lost it with; on a link that flaps it would
 # take the room of what is new, so where the broker says that it remembers us, not more often than this.
 RETELL_S: Final = 60.0
@@ -84,12 +81,10 @@ class Uplink:
         self._clock = clock
         self._alive = alive
         self._on_hop = on_hop
-        self._on_outbox_replaced = on_outbox_replaced
         self._on_forgotten = on_forgotten
         self._backlog = Backlog() if backlog is None else backlog
         self._link: Link | None = None
         self._pumping = False
-        self._tasks: asyncio.TaskGroup | None = None
         self._condition = Condition(report=report, backlog=self._backlog, now=now, gateway=gateway.id)
         self._keeper = Keeper(
             wire=self._wire,
@@ -109,10 +104,14 @@ class Uplink:
         )
         self._told: Broker | None = None  # who has been told all that is retained,
         self._told_s = float("-inf")  # and when
-        self._sound: dict[str, Message] = {}  # waits for the disk
-        self._saving: set[str] = set()  # on their way to the disk, after they had waited
-        outbox.on_evicted = lambda evicted: self._backlog.forget(evicted.ids)
-        outbox.on_replaced = self._replaced
+        self._store = Store(
+            outbox=outbox,
+            backlog=self._backlog,
+            now=now,
+            pump=self._pump,
+            hop=self._hop,
+            on_replaced=on_outbox_replaced,
+        )
 
     # --- what the daemon asks -------------------------------------------------------------------------------
 
@@ -138,53 +137,29 @@ class Uplink:
 
     async def facts(self) -> OutboxFacts | None:
         """What waits, on disk and in memory, and what was dropped for space; None while it is counted."""
-        stored = await self._outbox.stored()
-        unstored = self._backlog.unstored
-        if stored is None and self._outbox.usable:
-            return None
-        stored = stored or Stored()
-        return OutboxFacts(
-            depth=sum(stored.rows.values()) + len(unstored),
-            size_bytes=stored.size_bytes,
-            oldest_s=None if stored.oldest is None else age_s(stored.oldest, self._now()),
-            lost=self._outbox.losses,
-        )
+        return await self._store.facts()
 
     def send(self, batch: Batch) -> None:
         """Store and publish a batch; neither waits for the other, nor the caller for either."""
-        loop = asyncio.get_running_loop()
-        durable = tuple(message for message in batch.messages if message.keep is Keep.AT_ONCE)
-        if durable or batch.records or batch.forget:
-            stored = self._outbox.store(Batch(messages=durable, records=batch.records, forget=batch.forget))
-            stored.add_done_callback(partial(self._stored, durable))
-        for message in batch.messages:
-            if message.sound is None:
-                self._backlog.add(message)
-                continue
-            self._sound[message.id] = message
-            if self._outbox.takes_sound:
-                loop.call_later(SOUND_WAITS_S, self._release_sound, message.id)
-            else:
-                self._release_sound(message.id)
+        self._store.put(batch)
         if self._link is None and any(each.message_class is MessageClass.ALARM for each in batch.messages):
             self._keeper.hurry()
-        self._drop_overfull()
         self._pump()
 
     def save(self) -> None:
         """Hand everything that is only in memory to the disk now: the power may go."""
-        self._save(self._unsaved())
+        self._store.save()
 
     async def run(self) -> None:
         """Keep a session up until cancelled; then say "stopped" and leave."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+                self._store.tasks = tasks
                 tasks.create_task(self._tick_forever(), name="uplink tick")
                 tasks.create_task(self._remember_addresses(), name="uplink addresses")
                 await self._keeper.run()
         finally:
-            self._tasks = None
+            self._store.tasks = None
             self.save()
             link, self._link = self._link, None
             if link is not None:
@@ -247,22 +222,23 @@ class Uplink:
 
     def _pump(self) -> None:
         """Publish what is next for as long as the link has room."""
-        self._load()
+        self._store.load()
         if self._pumping:
             return  # the loop below is running further up the stack
         self._pumping = True
         try:
             while (link := self._link) is not None:
-                message = self._backlog.next(self._now())
+                now = self._now()
+                message = self._backlog.next(now)
                 if message is None:
                     return
-                self._publish(link, message)
+                self._publish(link, message, now)
         finally:
             self._pumping = False
 
-    def _publish(self, link: Link, message: Message) -> None:
+    def _publish(self, link: Link, message: Message, now: Instant) -> None:
         try:
-            size = link.publish(message)
+            size = link.publish(message, now)
         except LinkError as error:
             link.give_up(str(error))
             return
@@ -270,14 +246,13 @@ class Uplink:
             logger.debug("%s: %s", message.topic, error)
             self.on_answer(message.id, error.reason)
             return
-        now = self._now()
         self._backlog.sent(message.id, size, now)
         self._hop(message, HopKind.PUBLISHED, now)
 
     def on_answer(self, message_id: str, reason: int) -> None:
         """A PUBACK came, or stands to reason: done, or refused and to be tried again."""
         now, link = self._now(), self._link
-        stored = message_id in self._saving or self._backlog.is_stored(message_id)
+        stored = self._store.has(message_id)
         if reason >= FAILURE:
             self._condition.on_refusal(reason)
             self._done(self._backlog.refused(message_id, now), stored=stored)
@@ -293,7 +268,7 @@ class Uplink:
     def _done(self, message: Message | None, *, stored: bool) -> None:
         """Its row, if it has or is about to get one, is not needed any more."""
         if message is not None and (stored or message.keep is Keep.AT_ONCE):
-            self._outbox.confirm((message.id,))
+            self._store.erase(message.id)
 
     def _hop(self, message: Message, kind: HopKind, now: Instant) -> None:
         """Tell of an alarm's message, in the order things happened; whoever is told may send at once."""
@@ -303,75 +278,6 @@ class Uplink:
     def on_incoming(self, link: Link, incoming: Incoming) -> None:
         """A message came in."""
         self._inbox.take(link, incoming)
-
-    # --- disk -----------------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        if self._tasks is None:
-            return
-        for name in self._backlog.to_load(self._now()):
-            self._tasks.create_task(self._load_page(name), name=f"uplink load {name}")
-            # what may wait for the page no longer than a moment goes then, not at the next tick
-            asyncio.get_running_loop().call_later(BRIEF_S + 0.001, self._pump)
-
-    async def _load_page(self, name: MessageClass) -> None:
-        page = None
-        try:
-            page = await self._outbox.page(name, self._backlog.known, PAGE)
-        finally:  # a stop: the backlog may go on with another uplink
-            if page is None:
-                self._backlog.unreadable(name, self._now())
-            else:
-                self._backlog.loaded(name, page.messages, more=page.more)
-        self._pump()
-
-    def _stored(self, messages: tuple[Message, ...], future: asyncio.Future[Instant]) -> None:
-        if future.cancelled():
-            return
-        for message in messages:
-            if self._sound.pop(message.id, None) is not None:
-                self._backlog.add(message, stored=True)
-            self._hop(message, HopKind.STORED, future.result())
-        self._backlog.stored(message.id for message in messages)
-        self._pump()
-
-    def _release_sound(self, message_id: str) -> None:
-        """Let it go without the disk, and before it what has waited longer."""
-        while message_id in self._sound:
-            self._backlog.add(self._sound.pop(next(iter(self._sound))))
-        self._pump()
-
-    def _unsaved(self) -> list[Message]:
-        """What waits in memory and would go to disk only later."""
-        return [
-            message
-            for message in self._backlog.unstored
-            if message.keep is Keep.WHEN_WAITING and message.id not in self._saving
-        ]
-
-    def _save(self, messages: list[Message]) -> None:
-        if not messages:
-            return
-        ids = {message.id for message in messages}
-        self._saving |= ids
-
-        def done(future: asyncio.Future[Instant]) -> None:
-            self._saving.difference_update(ids)
-            if not future.cancelled():
-                self._backlog.stored(ids)
-
-        self._outbox.store(Batch(messages=tuple(messages))).add_done_callback(done)
-
-    def _replaced(self) -> None:
-        self._backlog.reload()
-        self._outbox.store(Batch(messages=self._backlog.held))
-        self._on_outbox_replaced()
-
-    def _drop_overfull(self) -> None:
-        lost = self._backlog.overfull()
-        if lost:
-            self._outbox.drop(lost)
-            logger.warning("memory is full and the disk takes nothing: dropped %d messages", len(lost))
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -390,8 +296,8 @@ class Uplink:
                 link.give_up(f"{link.name} acknowledges nothing", elsewhere=True)
             else:
                 self._look_after(link, now)
-        self._save([message for message in self._unsaved() if now.mono_s - message.at.mono_s > WAITED_S])
-        self._drop_overfull()
+        self._store.save_waited(now)
+        self._store.drop_overfull()
         self._pump()
 
     def _look_after(self, link: Link, now: Instant) -> None:

@@ -107,14 +107,14 @@ class Link:
     def announce(self) -> tuple[str, int]:
         """Publish the birth; return its id and the packet's size, bytes. LinkError as `publish`."""
         birth = self.wire.status(status.birth, self.number)
-        return birth.id, self.publish(birth)
+        return birth.id, self.publish(birth, self.wire.now())
 
-    def publish(self, message: Message) -> int:
+    def publish(self, message: Message, now: Instant) -> int:
         """Publish now; return the packet's size, bytes.
 
         LinkError when the session has ended, RefusedError when the message cannot be published here.
         """
-        size, _ = self._publish(message)
+        size, _ = self._publish(message, now)
         return size
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -138,7 +138,8 @@ class Link:
     async def leave(self) -> None:
         """Say that we stop, wait until the broker has it, and end the session cleanly."""
         try:
-            _, self.farewell = self._publish(self.wire.status(status.stopped, self.number))
+            stopped = self.wire.status(status.stopped, self.number)
+            _, self.farewell = self._publish(stopped, self.wire.now())
             async with asyncio.timeout(FAREWELL_S):
                 await self.ended
         except (LinkError, TimeoutError) as error:
@@ -174,14 +175,14 @@ class Link:
             self.ended.set_result(ended)
             self.owner.on_lost(self, reason)
 
-    def _publish(self, message: Message) -> tuple[int, int]:
+    def _publish(self, message: Message, now: Instant) -> tuple[int, int]:
         session, wire = self._alive(), self.wire
-        rendered = render(message, gateway=wire.gateway.id, clock=wire.clock(), published=wire.now())
+        rendered = render(message, gateway=wire.gateway.id, clock=wire.clock(), published=now)
         whole = wire.address(message)
         retain = message.retain and self.retains
         mid, size = session.publish(whole, rendered, retain=retain, correlation=message.correlation)
         self.ids[mid] = message.id
-        wire.count(size)
+        wire.count(size, now)
         return size, mid
 
     def _alive(self) -> Session:
@@ -219,12 +220,12 @@ class Wire:
     def sent_today_bytes(self) -> int:
         """Published since midnight UTC, retries included."""
         day, sent = self._sent
-        return sent if day == self._day() else 0
+        return sent if day == _day(self.now()) else 0
 
-    def count(self, size: int) -> None:
+    def count(self, size: int, now: Instant) -> None:
         """A packet of `size` bytes was published."""
         day, sent = self._sent
-        today = self._day()
+        today = _day(now)
         self._sent = (today, size + (sent if day == today else 0))
 
     def whole(self, below: str) -> str:
@@ -314,5 +315,6 @@ class Wire:
             listener=link,
         )
 
-    def _day(self) -> int:
-        return int(self.now().wall_s // DAY_S)
+
+def _day(now: Instant) -> int:
+    return int(now.wall_s // DAY_S)

@@ -360,7 +360,8 @@ async def test_damage_found_while_running_is_set_aside_and_memory_is_stored_agai
     put(path, b"".join(b"\xaa" * 4096 if b"x" * 500 in page else page for page in pages))
     async with running_outbox(path) as outbox:
         outbox.on_replaced = lambda: replaced.append(True)
-        assert await outbox.page(ALARM, (), 10) is None
+        found = await outbox.page(ALARM, (), 10)
+        assert found is None or not found.messages  # whoever comes to the damage first: we, or the writer
         await until(lambda: replaced)
         await outbox.store(Batch(messages=(make(),)))
         assert len((await page(outbox)).messages) == 1
@@ -498,8 +499,8 @@ async def test_counting_what_is_stored(path: Path) -> None:
     make = Maker()
     async with running_outbox(path) as outbox:
         await outbox.store(Batch(messages=(make(), make(), make(AUDIO, "alarm/a/audio/0", sound=b"x" * 99))))
-        stored = await outbox.stored()
-        assert stored is not None
+        while (stored := await outbox.stored()) is None:  # noqa: ASYNC110 - it is counted soon after the start
+            await asyncio.sleep(0.005)
         assert stored.rows == {ALARM: 2, AUDIO: 1}
         assert stored.size_bytes > 3 * ROW_BYTES + 99
         assert stored.oldest is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from end_to_end.conftest import heard
 from end_to_end.ops import Ops
 from end_to_end.service_manager import ServiceManager
+from gatewayd.core.health import OUTAGE_S
 from gatewayd.core.topic import Kind
 from gatewayd.sim.world import World
 
@@ -44,6 +47,7 @@ async def test_what_waits_while_the_broker_is_away_is_told_once_it_is_back(world
         world.broker.kill()
         await world.press(for_s=0)
         await manager.until(r"STATUS=1 open alarm, .*, offline, [1-9]\d* waiting")
+        await asyncio.sleep(OUTAGE_S)  # what is shorter is no outage
     world.broker.start()
     async with heard(world) as again:
         await again.raised()

@@ -96,7 +96,7 @@ def _press(body: dict[str, Any]) -> tuple[str, int]:
 def _disordered(site: Site) -> Iterator[str]:
     """Within a run, what came for the first time came in the order in which it happened.
 
-    The newest sound may lead; what it leaves behind follows in its order.
+    The newest sound may lead; what it leaves behind follows in its order, and after it what is live no more.
     """
     latest: dict[tuple[object, ...], tuple[int, str]] = {}
     seen: set[str] = set()
@@ -118,7 +118,8 @@ def _place(heard: Heard) -> tuple[tuple[object, ...], int, str]:
     """A message's lane, its number in it, and its name; no lane: its order says nothing."""
     where, body = heard.where, heard.body
     if where.kind is Kind.ALARM_AUDIO:
-        return (where.kind, where.alarm), where.n or 0, f"{where.alarm}/{where.n}"
+        lane = (where.kind, where.alarm, heard.properties["live"])
+        return lane, where.n or 0, f"{where.alarm}/{where.n}"
     # the first position of an alarm is of its class, later ones of a lower one
     if where.kind is Kind.POSITION or (where.kind is Kind.ALARM_EVENT and body["type"] != "position"):
         return (where.kind, body["run"]), body["seq"], f"{body.get('type', 'position')} {body['id']}"

@@ -11,7 +11,7 @@ from typing import Final
 
 from faults.claims import Verdict, judge
 from faults.faults import FAULTS, Area, Fault
-from faults.site import TAGS, Site
+from faults.site import BURST_S, TAGS, Site
 
 LENGTH_S: Final = 12.0  # of a random episode, until everything heals
 LONGEST_S: Final = 6.0  # that a fault of one lasts
@@ -59,6 +59,8 @@ async def in_turn(site: Site, names: Iterable[str], dice: random.Random) -> Outc
         for fault in faults:
             if site.unsettled + PRESSES > TAGS:
                 await site.settle()
+                # A copy of a press whose alarm ops have closed is a press to a gateway whose disk is lost.
+                await asyncio.sleep(BURST_S)
             await _harm(site, fault, dice)
             await site.call()
             if fault.area is Area.PROCESS:

@@ -32,6 +32,7 @@ LIMIT_S: Final = 60.0  # for what takes a second on an idle machine
 READY_S: Final = 30.0
 LOOK_S: Final = 0.1
 TAGS: Final = 12
+BURST_S: Final = 2.0  # for so long a pressed tag sends
 POWER_CUT: Final = 137  # what the shim ends the process with
 _PLAN: Final = struct.Struct("<iiii16s")  # struct plan of tests/shim/power_cut.c
 _WALL: Final = struct.Struct("<qq")  # struct wall of tests/shim/clock.c
@@ -217,7 +218,7 @@ class Site(World):
     def _is_open(self, alarm: str) -> bool:
         return self.ops.state(alarm).get("handling") != "closed"
 
-    async def call(self, number: int | None = None, for_s: float = 2.0) -> Press:
+    async def call(self, number: int | None = None, for_s: float = BURST_S) -> Press:
         """Press a tag: one that was pressed the least, or this one (from 0)."""
         if number is None:
             number = self._tags.index(min(self._tags))

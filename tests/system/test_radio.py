@@ -41,13 +41,19 @@ async def pressed(rig: Rig) -> AsyncIterator[asyncio.Task[tuple[str, float]]]:
 
 
 def not_well(rig: Rig, since: int) -> list[str]:
-    """What health said of the radio, and of all, since so many messages, while the radio was not well."""
+    """What health said of a radio that was not well since so many messages: while it was so, or afterwards.
+
+    What lasts less than a second is nothing to tell; what is over by the time it is told is `last_outage`.
+    """
+    told = [heard.body for heard in rig.ops.heard if heard.where.kind is Kind.HEALTH]
     later = [heard.body for heard in rig.ops.heard[since:] if heard.where.kind is Kind.HEALTH]
+    before = [health["components"]["radio"].get("last_outage") for health in told[: -len(later) or None]]
+    outages = [health["components"]["radio"].get("last_outage") for health in later]
     return [
         health["components"]["radio"]["detail"]
         for health in later
         if health["components"]["radio"]["state"] != "ok" and health["overall"] != "ok"
-    ]
+    ] + [outage["detail"] for outage in outages if outage and outage not in before]
 
 
 async def test_it_hears_again_after_the_adapter_was_off(rig: Rig, claims: Claims) -> None:

@@ -110,7 +110,7 @@ class Database:
 
     def _write_though_full(self, work: Work, now_s: float, error: Exception) -> None:
         """Give up the ballast, then what is worth least, until the disk takes it."""
-        while self._ballast.give_up() or self._evict():
+        while self._make_room():
             try:
                 return self._write(work, now_s)
             except (sqlite3.Error, OSError) as again:
@@ -118,6 +118,27 @@ class Database:
                     raise
                 error = again
         raise error
+
+    def _make_room(self) -> bool:
+        """Give up some of the ballast, or of what is worth least when it is gone. False: only alarms are.
+
+        SQLite's log begins anew once all of it is in the database, which grows by it. What is given up goes
+        there first: the log would take all of it, and then there would be room for neither.
+        """
+        while self._ballast.give_up():
+            if self._empty_log():
+                return True
+        return self._evict()
+
+    def _empty_log(self) -> bool:
+        """Put what is in the log into the database. False: the disk is too full for that."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if not is_full(error, self._path):
+                raise
+            return False
+        return True
 
     def _write(self, work: Work, now_s: float) -> None:
         with judged():
@@ -229,7 +250,7 @@ class Database:
             if not self.counts.complete:
                 return True
             self._keep_ballast()
-            return (self._lacks_room() or self._is_over_budget()) and self._evict()
+            return (self._lacks_room() or self._is_over_budget()) and self._evict_though_full()
 
     def _keep_ballast(self) -> None:
         if not self._ballast.whole:
@@ -246,6 +267,16 @@ class Database:
         size_bytes = self.counts.size_bytes
         lower_bytes = size_bytes - self.counts.sizes_bytes[MessageClass.ALARM]
         return size_bytes > self._budget_bytes or lower_bytes > self._budget_bytes * (1 - ALARM_SHARE)
+
+    def _evict_though_full(self) -> bool:
+        """Deleting takes room too, for the log."""
+        try:
+            return self._evict()
+        except (sqlite3.Error, OSError) as error:
+            if not is_full(error, self._path):
+                raise
+            self.full = True
+            return self._make_room()
 
     def _evict(self) -> bool:
         """Drop the oldest rows of the lowest class there is. False: only alarms are left."""

@@ -114,6 +114,7 @@ class Writer:
     def _open(self) -> Database:
         gone = self._lost_sight or (self._opened and not self._path.exists())
         database = self._try_open()
+        self._pending.counted(database.losses, _stored(database))
         if gone:
             self._lost_sight = False
             self._replaced("the one before is gone: what memory held is in another")
