@@ -198,6 +198,8 @@ class Backlog:
         for name in ORDER:
             lane = self._lanes[name]
             alarm = name is MessageClass.ALARM
+            if not alarm and not self._window.has_room:
+                return None
             if not alarm and lane.refuses(REFUSED):
                 continue
             entry = lane.next(now)
@@ -208,7 +210,7 @@ class Backlog:
                 if lane.loading_s is not None and now.mono_s - lane.loading_s <= BRIEF_S:
                     return None  # a lower class must not overtake what the disk is about to bring
                 continue
-            if not (self._window.has_room_for_alarm if alarm else self._window.has_room):
+            if alarm and not self._window.has_room_for_alarm:
                 return None
             lane.take(entry)
             entry.sent_s = now.mono_s

@@ -1,8 +1,4 @@
-"""How fast an outbox empties, beside paho alone with the same window.
-
-It is held against paho as its manual has it used, with its loop in a thread. Beside it, for whoever wants to
-make ours faster, stands what paho does when nobody but its own loop has anything to do.
-"""
+"""How fast an outbox empties, beside paho alone with the same window."""
 
 from __future__ import annotations
 
@@ -41,25 +37,22 @@ async def _with(inflight: int, runs: int, messages: int) -> list[Figure]:
     """Ours and paho's in turn, so that all have the same machine."""
     window = inflight - PACKETS_KEPT - ALARM_RESERVE
     rendered = render(_message(Maker()), gateway=GATEWAY.id, clock=clock(), published=now())
-    same = (str(len(rendered.payload)), str(rendered.content_type))
-    ours: list[float] = []
-    beside: dict[str, list[float]] = {"thread": [], "loop": [], "same": []}
+    alike = (str(len(rendered.payload)), str(rendered.content_type))
+    ours, bare, same = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(Path(folder, "broker"), settings=(f"max_inflight_messages {inflight}",))
         broker.start()
         try:
             for run in range(runs):
-                for how in ("thread", "loop"):
-                    beside[how].append(await _bare(how, broker.port, window, messages, str(BODY_BYTES)))
+                bare.append(await _bare(broker.port, window, messages, str(BODY_BYTES)))
                 ours.append(await _drain(Path(folder, f"{run}.db"), broker.port, messages))
-                beside["same"].append(await _bare("loop", broker.port, window, messages, *same))
+                same.append(await _bare(broker.port, window, messages, *alike))
         finally:
             broker.kill()
     what = f"drain of {messages} messages of {BODY_BYTES} bytes, {window} in flight, median of {runs}"
     return [
-        _beside(f"drain_inflight_{inflight}", what, ours, beside["thread"], LEAST_RATIO),
-        _beside(f"drain_loop_{inflight}", "  beside paho in its own loop alone", ours, beside["loop"], None),
-        _beside(f"drain_same_{inflight}", "  the same with packets like ours", ours, beside["same"], None),
+        _beside(f"drain_inflight_{inflight}", what, ours, bare, LEAST_RATIO),
+        _beside(f"drain_same_{inflight}", "  beside paho with the same packets", ours, same, None),
     ]
 
 
@@ -94,8 +87,8 @@ async def _drain(path: Path, port: int, messages: int) -> float:
         return messages / (sender.last_s - began_s)
 
 
-async def _bare(how: str, port: int, window: int, messages: int, size: str, *content_type: str) -> float:
+async def _bare(port: int, window: int, messages: int, size: str, *content_type: str) -> float:
     """Messages a second of paho alone."""
-    arguments = (how, str(port), size, str(messages), str(window), *content_type)
+    arguments = (str(port), size, str(messages), str(window), *content_type)
     async with helper("bench.bare_drain", *arguments, environment=plain_environment()) as bare:
         return float(await bare.answer())
