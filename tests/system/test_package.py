@@ -8,6 +8,7 @@ import subprocess
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+from gatewayd.edge.outbox.file import SCHEMA_VERSION
 from system.claims import Claims
 from system.rig import Rig, until
 
@@ -105,14 +106,18 @@ async def test_a_newer_database_is_left_alone(rig: Rig, claims: Claims) -> None:
         await rig.machine.run("systemctl stop gatewayd")
         assert await rig.machine.run(f"sha256sum {OUTBOX}") == before
     finally:
-        await with_version(rig, 1)
+        await with_version(rig, SCHEMA_VERSION)
     await rig.ready()
     claims.show("a database of a newer version is refused, left alone, and alarms go out", told["detail"])
 
 
 async def with_version(rig: Rig, version: int) -> str:
-    """Restart the daemon with an outbox that says it is of this version; its hash before the start."""
-    say = f"PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE; PRAGMA user_version = {version}"
+    """Restart the daemon with an outbox that says it is of this version; its hash before the start.
+
+    Without its log, which is part of it; the daemon's own has one again.
+    """
+    log = "WAL" if version == SCHEMA_VERSION else "DELETE"
+    say = f"PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = {version}; PRAGMA journal_mode = {log}"
     told = await rig.machine.run(
         f"systemctl stop gatewayd; sqlite3 {OUTBOX} '{say}' >/dev/null; sha256sum {OUTBOX}"
     )
