@@ -366,7 +366,7 @@ def _decode_advert(arguments: argparse.Namespace) -> int:
         return USAGE
     report = tags.decode(advertisement, key=key)
     if report is None:
-        formats = ", ".join(tags.FORMATS)
+        formats = ", ".join(tags.FAMILIES)
         print(f"gatewayd decode advert: no decoder claims it; expected one of {formats}", file=sys.stderr)
         return FAILED
     print(json.dumps(tags.describe(report)))

@@ -283,7 +283,7 @@ class Gateway:
         if self._early is not None:
             return
         self._step(alarms.Ticked())
-        numbered = {name for name, presence in self._presences.items() if presence.frames}
+        numbered = {name for name, presence in self._presences.items() if presence.numbered}
         self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
         self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
 

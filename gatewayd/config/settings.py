@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from gatewayd.config import kinds
 from gatewayd.config.kinds import Kind, optional
 from gatewayd.core.model import Subject, TagEvent
-from gatewayd.core.tags import FORMATS
+from gatewayd.core.tags import FAMILIES
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -109,10 +109,10 @@ RADIO_ADAPTER: Final = _add("radio", "adapter", optional(kinds.ADAPTER), "",
 RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
     "The address of an owned tag that stays near and always advertises: its silence means a deaf radio.")
 
-TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FORMATS), "bthome",
+TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FAMILIES), "bthome",
     "How the tag advertises. Only bthome with a key proves itself; the others can be copied by anyone.")
 TAG_ADDRESS: Final = _add("tag", "address", optional(kinds.ADDRESS), "",
-    "bthome: the tag's address.")
+    "The tag's address; not with ibeacon and eddystone, which are known by an identity.")
 TAG_UUID: Final = _add("tag", "uuid", optional(kinds.UUID), "",
     "ibeacon: the identity that appears when the tag is pressed; with major and minor.")
 TAG_MAJOR: Final = _add("tag", "major", optional(kinds.whole(0, 65535)), "",

@@ -12,15 +12,25 @@ from gatewayd.config.layers import Layers
 from gatewayd.config.problem import Place, Problem
 from gatewayd.config.settings import Setting
 from gatewayd.core.model import Tag, TagEvent
+from gatewayd.core.tags import FAMILIES, bthome
 
+_IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
+    setting.key: setting
+    for setting in (
+        settings.TAG_ADDRESS,
+        settings.TAG_UUID,
+        settings.TAG_MAJOR,
+        settings.TAG_MINOR,
+        settings.TAG_NAMESPACE,
+        settings.TAG_INSTANCE,
+    )
+}
 # What tells a tag of each format from all others. All of it must be set, and nothing of another format.
-IDENTIFIED_BY: Final[Mapping[str, tuple[Setting[str | int | None], ...]]] = {
-    "bthome": (settings.TAG_ADDRESS,),
-    "ibeacon": (settings.TAG_UUID, settings.TAG_MAJOR, settings.TAG_MINOR),
-    "eddystone": (settings.TAG_NAMESPACE, settings.TAG_INSTANCE),
+IDENTIFIED_BY: Final = {
+    name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FAMILIES.items()
 }
 # Only this format can prove itself with a key.
-KEYED_FORMAT: Final = "bthome"
+KEYED_FORMAT: Final = bthome.NAME
 
 
 def check_tags(layers: Layers) -> Iterator[Problem]:
@@ -45,11 +55,11 @@ def _check_identity(layers: Layers, section: str, place: Place) -> Iterator[Prob
             expected=f"{' and '.join(setting.key for setting in needed)} for the format {tag_format}",
             got=f"no {' and no '.join(missing)}",
         )
-    for other, identity in IDENTIFIED_BY.items():
-        for setting in identity:
-            entry = layers.entry(setting, section)
-            if other != tag_format and entry:
-                yield Problem.of(entry, f"format = {other} with it", tag_format)
+    for setting in _IDENTITY.values():
+        entry = layers.entry(setting, section)
+        if entry and setting not in needed:
+            takers = (name for name, identity in IDENTIFIED_BY.items() if setting in identity)
+            yield Problem.of(entry, f"format = {' or '.join(takers)} with it", tag_format)
 
 
 def _check_shared(

@@ -91,10 +91,18 @@ class TagEvent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Presses:
+    """What a tag tells that counts its presses in every frame, also while nobody presses."""
+
+    count: int  # of presses of this kind since its battery was put in; it wraps
+    now: bool  # the button is down, or was a moment ago: the frame is on the air because of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagReport:
     """A decoded advertisement. A field the frame does not carry is None; nothing is guessed."""
 
-    format: str  # "bthome", "ibeacon", "eddystone"
+    format: str  # the name of its family
     buttons: tuple[TagEvent, ...] = ()  # one per button in the frame's order; empty: the frame has no button
     packet_id: int | None = None  # rolling number of the content
     counter: int | None = None  # anti-replay counter of an encrypted frame
@@ -104,12 +112,15 @@ class TagReport:
     battery_pct: int | None = None
     battery_mv: int | None = None
     identity: Mapping[str, str | int] | None = None  # iBeacon uuid/major/minor, Eddystone namespace/instance
+    presses: Presses | None = None  # of the event in `buttons`, which is there whether or not it happens now
     measurements: Mapping[str, float] = field(default_factory=dict)  # e.g. temperature_c
     raw: bytes = b""  # the frame as heard where it could not be read: tells a copy from another
 
     @property
     def event(self) -> TagEvent:
         """The frame's event: that of the first button that has one."""
+        if self.presses is not None and not self.presses.now:
+            return TagEvent.NONE
         return next((event for event in self.buttons if event is not TagEvent.NONE), TagEvent.NONE)
 
 

@@ -19,7 +19,11 @@ One activation of a button is heard many times, and some of it again much later.
 5. A frame with neither packet id nor counter is a press on the rising edge: its event was not heard for
    `EVENT_SILENCE_S`, or a frame with no event, or another event, came between. So is an identity on the air
    (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`.
-6. What cannot be told raises: the first frame ever heard of a tag, a saved record that is damaged, a silence
+6. A frame that counts presses (`TagReport.presses`) is a press when its count is another than the last one of
+   its kind of press, and either the button is used now or the tag was heard within `COUNT_SILENCE_S` before:
+   then the frames of the press itself were lost. What was pressed in a longer silence was out of our hearing,
+   and is for others. A count that began anew at 0 is a new battery.
+7. What cannot be told raises: the first frame ever heard of a tag, a saved record that is damaged, a silence
    across a reboot with a clock that was not set.
 
 What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
@@ -46,6 +50,7 @@ from gatewayd.core.model import (
     Json,
     Mode,
     Press,
+    Presses,
     Tag,
     TagEvent,
     TagReport,
@@ -58,6 +63,8 @@ EVENT_SILENCE_S: Final = 10.0
 # The longest usual advertising time of an alarm slot (KKM, Blue Charm: 30 s at 400 ms); inside it a tag
 # ignores its button.
 IDENTITY_SILENCE_S: Final = 30.0
+# A tag that counts sends every few seconds, pressed or not: heard so lately, it was here when it was pressed.
+COUNT_SILENCE_S: Final = 30.0
 # Below the 34 min in which heartbeats every 8 s use up 256 packet ids, and rare enough for an SD card.
 SAVE_EVERY_S: Final = 600.0
 # While an edge is on the air its last hearing is saved more often, a third of the silence that ends it, so
@@ -108,6 +115,12 @@ class TagPresence:
     auth: Auth | None = None  # of the last frame
     frames: Mapping[Kind, Frame] = field(default_factory=dict)
     edge: Edge | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)  # presses by event, where a tag counts them
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the tag numbers what it says, so that copies of a press can be told by it."""
+        return bool(self.frames or self.counts)
 
     def due(self, saved_at: Instant | None, now: Instant) -> bool:
         """Whether it must be saved now, having last been saved at `saved_at` (None: not by this process).
@@ -144,6 +157,7 @@ class TagPresence:
                 "edge": None
                 if edge is None
                 else {"content": edge.content, "since": edge.since, "heard": edge.heard},
+                "counts": dict(self.counts),
             }
         )
 
@@ -161,6 +175,7 @@ class TagPresence:
                 auth=None if auth is None else Auth(auth),
                 frames={Kind(kind): _frame(item) for kind, item in _object(body.get("frames")).items()},
                 edge=None if body.get("edge") is None else _edge(body["edge"]),
+                counts={event: _required(n, int) for event, n in _object(body.get("counts", {})).items()},
             )
         except ValueError:
             return cls()
@@ -172,8 +187,10 @@ def observe(
     """What is known of `tag` after `report`, and the press if it is one. Rules: at the top of the module."""
     frame = _content(report)
     kind, auth = _kind(presence, tag, report, frame)
-    frames, edge = presence.frames, presence.edge
-    if frame is None:
+    frames, edge, counts = presence.frames, presence.edge, presence.counts
+    if report.presses is not None:
+        counts, new = _next_count(presence, report.buttons[0], report.presses, heard)
+    elif frame is None:
         edge, new = _next_edge(edge, report, heard)
     else:
         new = _is_new(frames, kind, frame)
@@ -187,12 +204,13 @@ def observe(
         auth=auth,
         frames=frames,
         edge=edge,
+        counts=counts,
     )
     activation = _activation(tag, report) if new else None
     if activation is None:
         return presence, None
     event, mode, button = activation
-    number = report.packet_id if report.counter is None else report.counter
+    number, key = _number(report)
     return presence, Press(
         tag=tag.name,
         event=event,
@@ -203,8 +221,8 @@ def observe(
         format=report.format,
         worker=tag.worker,
         counter=number,
-        press_key=None if number is None else f"{tag.name}-{number}",
-        copy_key=None if frame is None else frame.content,
+        press_key=None if number is None else f"{tag.name}-{key}",
+        copy_key=frame.content if frame is not None else key if report.presses is not None else None,
         battery_pct=presence.battery_pct,
         rssi_dbm=rssi_dbm,
     )
@@ -251,6 +269,28 @@ def _repeats(frame: Frame, last: Frame | None) -> bool:
 
 def _above(counter: int | None, other: int | None) -> bool:
     return counter is not None and other is not None and counter > other
+
+
+def _next_count(
+    presence: TagPresence, event: TagEvent, presses: Presses, heard: Instant
+) -> tuple[Mapping[str, int], bool]:
+    """Rule 6: the counts after `presses` of a kind, and whether it is one."""
+    before = presence.counts.get(event)
+    if before == presses.count:
+        return presence.counts, False
+    counts = {**presence.counts, event.value: presses.count}
+    if presses.now or before is None or presses.count == 0:
+        return counts, presses.now
+    silent_s = None if presence.last_seen is None else _elapsed_s(presence.last_seen, heard)
+    return counts, silent_s is not None and silent_s <= COUNT_SILENCE_S
+
+
+def _number(report: TagReport) -> tuple[int | None, str]:
+    """The number of a frame's content, and what tells the press from others of the tag."""
+    if report.presses is not None:
+        return report.presses.count, f"{report.buttons[0]}-{report.presses.count}"
+    number = report.packet_id if report.counter is None else report.counter
+    return number, str(number)
 
 
 def _next_edge(edge: Edge | None, report: TagReport, heard: Instant) -> tuple[Edge | None, bool]:

@@ -14,7 +14,7 @@ from typing import Final
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Tag, TagReport
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
-from gatewayd.core.tags import FORMATS, decode, describe
+from gatewayd.core.tags import FAMILIES, decode, describe
 
 # A car park full of telephones; more than anybody reads.
 DEVICES: Final = 500
@@ -164,7 +164,7 @@ def _was_sent(advertisement: Advertisement) -> bool:
 def _decoded(advertisement: Advertisement, tag: Tag | None) -> list[TagReport]:
     """All that an advertisement says: one may carry an identity and telemetry."""
     key = None if tag is None else tag.key
-    reports = (decode(advertisement, format=name, key=key) for name in FORMATS)
+    reports = (decode(advertisement, format=name, key=key) for name in FAMILIES)
     return [report for report in reports if report is not None]
 
 

@@ -156,8 +156,15 @@ def test_an_identity_of_another_format_is_an_error() -> None:
     assert error(TAG + "uuid = f7826da6-4fa2-4e98-8024-bc5b71e0893e").endswith(
         "format = ibeacon with it, got bthome"
     )
-    assert error(IBEACON + "address = C4:11:22:33:44:55").endswith("format = bthome with it, got ibeacon")
+    assert error(IBEACON + "address = C4:11:22:33:44:55").endswith(
+        "format = bthome or ela or kontakt or minew or moko with it, got ibeacon"
+    )
     assert errors(IBEACON + "address = C4:11:22:33:44:55", "[tag b]\naddress =") == []
+
+
+def test_a_tag_that_counts_is_known_by_its_address() -> None:
+    (tag,) = loaded("[tag a]\nformat = moko\naddress = C4:11:22:33:44:55").config.tags
+    assert (tag.format, tag.address, tag.identity) == ("moko", "C4:11:22:33:44:55", None)
 
 
 def test_an_empty_value_takes_back_what_an_earlier_file_set() -> None:
@@ -179,7 +186,7 @@ def test_two_tags_with_one_address_are_an_error_that_names_both() -> None:
 
 
 def test_a_bad_setting_of_a_tag_is_told_once() -> None:
-    assert len(errors("[tag a]\nformat = moko\nkey_credential = k")) == 1
+    assert len(errors("[tag a]\nformat = pager\nkey_credential = k")) == 1
     assert len(errors("[tag a]\naddress = x", "[tag b]\naddress = y")) == 2
     assert len(errors(IBEACON.replace("major = 1", "major = x"))) == 1
 

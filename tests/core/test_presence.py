@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gatewayd.core.model import Auth, ClockSource, Instant, Mode, Press, Tag, TagEvent, TagReport
+from gatewayd.core.model import Auth, ClockSource, Instant, Mode, Press, Presses, Tag, TagEvent, TagReport
 from gatewayd.core.presence import (
     BURST_S,
+    COUNT_SILENCE_S,
     EVENT_SILENCE_S,
     IDENTITY_SILENCE_S,
     PACKET_IDS,
@@ -55,6 +56,10 @@ def sealed(counter: int, packet_id: int | None, *buttons: TagEvent) -> TagReport
 
 def unread(raw: bytes, counter: int | None = None) -> TagReport:
     return TagReport(format="bthome", counter=counter, encrypted=True, auth=Auth.FAILED, raw=raw)
+
+
+def counted(count: int, *, now: bool = False, event: TagEvent = TagEvent.PRESS) -> TagReport:
+    return TagReport(format="moko", buttons=(event,), presses=Presses(count=count, now=now))
 
 
 HERE = TagReport(format="ibeacon", identity={"uuid": "00" * 16, "major": 1, "minor": 2})
@@ -631,3 +636,62 @@ TestSealedTag = SealedTag.TestCase
 TestIdentityTag = IdentityTag.TestCase
 for case in (TestPlainTag, TestSealedTag, TestIdentityTag):
     case.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
+
+
+# --- tags that count their presses -------------------------------------------------------------------------
+
+
+def test_a_count_is_one_press_however_often_it_is_told() -> None:
+    """Triggered frames for a while, then the same count at rest; the next count is the next press."""
+    ear = Ear(PLAIN)
+    assert ear.events(counted(4)) == [None]
+    assert ear.events(counted(5, now=True), counted(5, now=True), counted(5)) == [PRESS, None, None]
+    assert ear.events(counted(6, now=True), counted(6)) == [PRESS, None]
+
+
+def test_each_kind_of_press_has_a_count_of_its_own() -> None:
+    """Their frames are on the air in turn."""
+    ear = Ear(PLAIN)
+    resting = (counted(9, event=DOUBLE), counted(1, event=LONG))
+    assert ear.events(counted(4), *resting) == [None] * 3
+    assert ear.events(counted(5, now=True), *resting, counted(5, now=True), *resting) == [PRESS] + [None] * 5
+    assert ear.events(counted(5), counted(10, now=True, event=DOUBLE)) == [None, DOUBLE]
+
+
+def test_a_press_whose_own_frames_were_lost_is_told_by_its_count() -> None:
+    """The tag was heard just before, and counts one more now."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(4))
+    assert ear.hear(counted(5), after_s=COUNT_SILENCE_S) is not None
+
+
+def test_what_was_pressed_out_of_our_hearing_is_no_press_here() -> None:
+    """The tag comes back from elsewhere with a higher count; pressed now, it is one."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(4))
+    assert ear.hear(counted(7), after_s=COUNT_SILENCE_S + 1) is None
+    assert ear.hear(counted(8, now=True), after_s=COUNT_SILENCE_S + 1) is not None
+
+
+def test_the_first_frame_of_a_counting_tag_is_a_press_only_while_it_says_so() -> None:
+    """Otherwise every tag that is handed out would raise."""
+    assert Ear(PLAIN).events(counted(5)) == [None]
+    assert Ear(PLAIN).events(counted(5, now=True)) == [PRESS]
+
+
+def test_a_new_battery_is_no_press_and_the_press_after_it_is_one() -> None:
+    """The count begins anew at 0; it may wrap to 0 while the button is used."""
+    ear = Ear(PLAIN)
+    assert ear.events(counted(5), counted(0), counted(1, now=True)) == [None, None, PRESS]
+    assert ear.events(counted(65_535, now=True), counted(0, now=True)) == [PRESS, PRESS]
+
+
+def test_a_counting_tag_is_known_after_a_restart() -> None:
+    """The same count is a copy, across a restart and by its keys; two gateways give it one key."""
+    ear = Ear(PLAIN)
+    press = ear.hear(counted(5, now=True))
+    assert press is not None
+    assert (press.counter, press.press_key, press.copy_key) == (5, "nurse-1-press-5", "press-5")
+    assert ear.presence.numbered
+    ear.presence = TagPresence.from_json(ear.presence.to_json())
+    assert ear.events(counted(5, now=True), counted(6, now=True)) == [None, PRESS]

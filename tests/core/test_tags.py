@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.core.model import Advertisement, Auth, TagEvent, TagReport
-from gatewayd.core.tags import FORMATS, bthome, decode, describe, eddystone, ibeacon
+from gatewayd.core.tags import (
+    FAMILIES,
+    bthome,
+    decode,
+    describe,
+    eddystone,
+    ela,
+    ibeacon,
+    kontakt,
+    minew,
+    moko,
+)
 from gatewayd.core.tags.text import (
     parse_address,
     parse_key,
@@ -120,17 +131,22 @@ def test_an_identity_is_told() -> None:
     }
 
 
+# How frames begin, by service or company alike.
+BTHOME = (b"\x40", b"\x41", b"\x43", b"\x44", b"\x45", b"\x46", b"\x47")
+OTHERS = (b"\x02\x15", b"\x00", b"\x20\x00", b"\x21\x02", b"\xa1\x08", b"\xb2", b"\x03\x04\x11")
 frames = st.one_of(
     st.binary(max_size=255),
-    st.builds(bytes.__add__, st.sampled_from((b"\x44", b"\x45", b"\x46", b"\x47")), st.binary(max_size=254)),
-    st.builds(bytes.__add__, st.sampled_from((b"\x02\x15", b"\x00", b"\x20\x00")), st.binary(max_size=253)),
+    st.builds(bytes.__add__, st.sampled_from(BTHOME), st.binary(max_size=254)),
+    st.builds(bytes.__add__, st.sampled_from(OTHERS), st.binary(max_size=253)),
 )
 
 
 def judge(data: bytes, key: bytes | None) -> TagReport | None:
     """What every format makes of `data`, told as JSON; the first report."""
-    advertisement = heard({bthome.SERVICE: data, eddystone.SERVICE: data}, {ibeacon.COMPANY: data})
-    for name in FORMATS:
+    others = (eddystone.SERVICE, kontakt.SERVICE, minew.SERVICE, moko.SERVICE, moko.RESPONSE)
+    companies = (ela.COMPANY, ibeacon.COMPANY)
+    advertisement = heard(dict.fromkeys((bthome.SERVICE, *others), data), dict.fromkeys(companies, data))
+    for name in FAMILIES:
         report = decode(advertisement, format=name, key=key)
         if report is not None:
             json.dumps(describe(report), allow_nan=False)
@@ -147,7 +163,7 @@ def test_noise_is_claimed_or_not_and_proves_nothing(data: bytes, key: bytes | No
 def test_a_flood_of_noise() -> None:
     """The same with many more frames, from a seed."""
     source = random.Random(20260301)
-    heads = (b"", b"\x40", b"\x41", b"\x43", b"\x44", b"\x45", b"\x47", b"\x02\x15", b"\x00", b"\x20\x00")
+    heads = (b"", *BTHOME, *OTHERS)
     for index in range(NOISE):
         judge(heads[index % len(heads)] + source.randbytes(source.randrange(254)), KEY if index % 2 else None)
 

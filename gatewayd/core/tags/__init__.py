@@ -7,18 +7,25 @@ raises on what a radio can hear, and keeps no state: what is a press, a copy or 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from gatewayd.core.model import Advertisement, TagEvent, TagReport
-from gatewayd.core.tags import bthome, eddystone, ibeacon
+from gatewayd.core.tags import bthome, eddystone, ela, ibeacon, kontakt, minew, moko
 
 Decoder: TypeAlias = Callable[[Advertisement, bytes | None], TagReport | None]
 
-# By the name used in `[tag NAME] format` and in every message.
-FORMATS: Final[Mapping[str, Decoder]] = {
-    bthome.NAME: bthome.decode,
-    eddystone.NAME: eddystone.decode,
-    ibeacon.NAME: ibeacon.decode,
+
+class Family(NamedTuple):
+    """What a family's module has."""
+
+    decode: Decoder
+    identified_by: tuple[str, ...]  # the settings that tell one of its tags from all others
+
+
+# By the name used in `[tag NAME] format` and in every message. A new family is a module, named here.
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.NAME: Family(family.decode, family.IDENTIFIED_BY)
+    for family in (bthome, eddystone, ela, ibeacon, kontakt, minew, moko)
 }
 
 
@@ -34,9 +41,9 @@ def decode(
     claimed, with `auth` FAILED.
     """
     if format is not None:
-        return FORMATS[format](advertisement, key)
-    for decoder in FORMATS.values():
-        report = decoder(advertisement, key)
+        return FAMILIES[format].decode(advertisement, key)
+    for family in FAMILIES.values():
+        report = family.decode(advertisement, key)
         if report is not None:
             return report
     return None
@@ -60,6 +67,7 @@ def describe(report: TagReport) -> dict[str, object]:
         "buttons": [event.value for event in report.buttons] if len(report.buttons) > 1 else None,
         "packet_id": report.packet_id,
         "counter": report.counter,
+        "presses": None if report.presses is None else report.presses.count,
         "encrypted": report.encrypted,
         "authenticated": report.authenticated,
         "auth": report.auth.value,

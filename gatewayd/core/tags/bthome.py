@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from gatewayd.core.model import Advertisement, Auth, TagEvent, TagReport
 
 NAME: Final = "bthome"
+IDENTIFIED_BY: Final = ("address",)
 SERVICE: Final = "0000fcd2-0000-1000-8000-00805f9b34fb"
 
 # Device information: bit 0 encrypted, bit 1 address included, bit 2 trigger-based, bits 5–7 version.

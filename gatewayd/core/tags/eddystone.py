@@ -15,6 +15,7 @@ from typing import Final
 from gatewayd.core.model import Advertisement, TagReport
 
 NAME: Final = "eddystone"
+IDENTIFIED_BY: Final = ("namespace", "instance")
 SERVICE: Final = "0000feaa-0000-1000-8000-00805f9b34fb"
 UID_HEAD: Final = b"\x00"
 TLM_HEAD: Final = b"\x20\x00"

@@ -13,6 +13,7 @@ from uuid import UUID
 from gatewayd.core.model import Advertisement, TagReport
 
 NAME: Final = "ibeacon"
+IDENTIFIED_BY: Final = ("uuid", "major", "minor")
 COMPANY: Final = 0x004C
 HEAD: Final = b"\x02\x15"
 # Where each field ends in the manufacturer data.
