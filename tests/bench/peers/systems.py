@@ -214,7 +214,10 @@ class ThingsBoard(_Process):
         package = site_packages(self._venv) / "thingsboard_gateway"
         extension = package / "extensions" / "bench"  # where it looks for connectors that are not its own
         extension.mkdir(exist_ok=True)
-        shutil.copy(Path(__file__).parent / "connector.py", extension / "connector.py")
+        # Moved into place whole: another one that starts now would read half a connector, and never be ready.
+        copy = extension / f"connector.{self._port}"
+        shutil.copy(Path(__file__).parent / "connector.py", copy)
+        copy.replace(extension / "connector.py")
         shipped, own = package / "config", self.folder / "config"
         for folder in (own, self.folder / "logs", self.folder / "data"):
             folder.mkdir(exist_ok=True)
