@@ -1,5 +1,6 @@
 """Real damage to real files: found, told, set aside, and what can be saved is."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from sending import Maker, Reports, running_outbox, until
 from gatewayd.core.loss import Loss
 from gatewayd.core.model import Message, MessageClass, State
 from gatewayd.edge.outbox import Batch, Outbox
+from gatewayd.edge.outbox.ballast import Ballast
 from gatewayd.edge.outbox.file import SCHEMA_VERSION, DamagedDatabaseError
 from gatewayd.edge.outbox.pending import Pending
 
@@ -209,6 +211,38 @@ async def test_a_state_directory_that_is_gone_is_made_again(path: Path) -> None:
         assert [each.sound for each in await all_of(outbox, AUDIO)] == [b"t" * 999]
         await outbox.store(Batch())
         assert outbox.losses == {AUDIO: Loss(count=1, first=chunk.at, last=chunk.at)}
+
+
+async def test_a_state_directory_that_goes_while_it_is_tidied_costs_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails then is some other file in it, which is no reason to let go of what is held open."""
+    message, elsewhere, make = Maker()(), path.parent.with_name("elsewhere"), Ballast.make
+
+    def gone_first(ballast: Ballast) -> bool:
+        if not elsewhere.exists():
+            move(path.parent, elsewhere)
+        return make(ballast)
+
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(message,)))
+    path.with_name(path.name + ".ballast").unlink(missing_ok=True)
+    monkeypatch.setattr(Ballast, "make", gone_first)
+    async with running_outbox(path):
+        await until(elsewhere.exists)
+    async with running_outbox(path) as outbox:
+        assert await all_of(outbox, ALARM) == [message]
+
+
+async def test_a_state_directory_that_goes_before_the_end_costs_nothing(path: Path) -> None:
+    """It is looked for once more, though nothing is to be written."""
+    message = Maker()()
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(message,)))
+        await asyncio.sleep(0.2)  # it is tidy by then
+        move(path.parent, path.parent.with_name("elsewhere"))
+    async with running_outbox(path) as outbox:
+        assert await all_of(outbox, ALARM) == [message]
 
 
 async def test_a_bit_that_flipped_in_a_row_is_noticed(path: Path) -> None:

@@ -93,7 +93,7 @@ class Database:
         Return what could not be done now: while the disk is full, the messages that are no alarm's.
         DeletedError when the database is not where it was any more; then nothing is done.
         """
-        self._check_place()
+        self.check_place()
         later = Work()
         if self.full:
             work, later = work.without_lower()
@@ -237,7 +237,7 @@ class Database:
 
         To be called while nothing else waits. False: there is nothing to do for now.
         """
-        self._check_place()
+        self.check_place()
         with judged():
             ended = self._segments.ended(now_s)
             if ended is not None:
@@ -337,7 +337,8 @@ class Database:
         except sqlite3.Error:
             return  # the connection is gone either way
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
+        """DeletedError when the database or its log is not where it was opened."""
         if self._identities() != self._files:
             raise DeletedError(f"expected {self._path} and its log where they were, got others or none")
 

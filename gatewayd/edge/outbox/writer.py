@@ -6,7 +6,8 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -96,7 +97,8 @@ class Writer:
         while True:
             try:
                 database = database or self._open()
-                stop = self._write_once(database)
+                with _told_when_deleted(database):
+                    stop = self._write_once(database)
             except DeletedError as error:
                 logger.error("%s", error)
                 database, stop = self._rescue(database), False
@@ -169,6 +171,7 @@ class Writer:
             database.write(
                 Work(lost=losses((each.message_class, each.at) for each in left)), time.monotonic()
             )
+        database.check_place()
         return True
 
     def _tidy(self, database: Database) -> None:
@@ -251,6 +254,16 @@ class Writer:
         self._tell(Failed(why=failure))
         self._pending.rest(self._retry_s)
         return None, self._pending.stopping
+
+
+@contextmanager
+def _told_when_deleted(database: Database) -> Iterator[None]:
+    """Raise DeletedError instead where the failure is that the database is not there any more: we hold it."""
+    try:
+        yield
+    except (sqlite3.Error, OSError):
+        database.check_place()
+        raise
 
 
 def _stored(database: Database) -> Stored | None:
