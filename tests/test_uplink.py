@@ -183,6 +183,23 @@ async def test_open_alarms_the_broker_knows_are_adopted(broker: Broker, path: Pa
     desk.close()
 
 
+async def test_an_earlier_session_s_subscription_does_not_end_adoption(broker: Broker, path: Path) -> None:
+    """The broker still has it when a gateway was killed, and tells of our will before we ask for anything."""
+    killed = await begin(broker.port, Heard(), client_id="gatewayd-gw1")
+    killed.subscribe([f"{BASE}/status"])
+    desk_heard = Heard()
+    desk = await begin(broker.port, desk_heard, client_id="desk")
+    desk.publish(f"{BASE}/alarm/x1/state", text(b"{}"), retain=True)
+    await until(lambda: desk_heard.pubacks)
+    killed.close()
+    desk.publish(f"{BASE}/status", text(b'{"state": "offline", "session": 1}'), retain=True)
+    await until(lambda: len(desk_heard.pubacks) == 2)
+    async with running(path, settings(broker.port)) as daemon:
+        await until(lambda: daemon.adopted)
+        assert daemon.states == {"x1": b"{}"}
+    desk.close()
+
+
 async def test_an_outage_loses_nothing_and_alarms_come_first_in_order(broker: Broker, path: Path) -> None:
     """Broker killed, 1,500 messages sent, broker back: alarms first, each class in order, nothing twice."""
     async with running(path, settings(broker.port)) as daemon:

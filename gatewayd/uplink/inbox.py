@@ -41,6 +41,7 @@ class Inbox:
         self._on_twin = on_twin
         self._announce = announce
         self._adopted = False
+        self._subscribed: Link | None = None  # the session that what comes in was asked for on
         self._run = self._born_at = ""  # of our own birth, when it first came back
 
     def subscribe(self, link: Link) -> None:
@@ -48,6 +49,7 @@ class Inbox:
 
         Where a broker takes no wildcards, to each command by its name; its alarms cannot be asked for then.
         """
+        self._subscribed = link
         if link.session is not None and not link.session.terms.wildcards:
             link.subscribe([*map(topic.command, command.NAMES), topic.STATUS])
         else:
@@ -86,9 +88,11 @@ class Inbox:
     def _own_status(self, link: Link, status: Mapping[str, Any] | None) -> None:
         """Our birth came back, so every retained alarm did before it; or our will did, and is not true.
 
-        Or there is another gateway's birth, since ours: brokers need not say who took a session over.
+        Or there is another gateway's birth, since ours: brokers need not say who took a session over. What
+        a session's forerunner had subscribed to comes before ours is asked for, and proves nothing; the birth
+        that contradicts it follows anyway.
         """
-        if status is None:
+        if status is None or link is not self._subscribed:
             return
         run, at = str(status.get("run")), str(status.get("at"))
         if status.get("state") == "online" and status.get("session") == link.number:
