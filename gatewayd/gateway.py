@@ -119,6 +119,9 @@ class Gateway:
             self.recorder.restore(alarm, mark)
         self._replies = _read(REPLY, records, desk.from_json)
         self._alarms = _read(ALARM, records, alarms.from_json)
+        for known in self._alarms.values():
+            if known.audio.wanted and known.audio.recorded_in is None:
+                self.recorder.began(known.id, known.pressed)
         self._provide_alarm_ids()
         early, self._early = self._early or {}, None
         self._step(alarms.Resumed())

@@ -70,6 +70,11 @@ class Recorder:
         """How far each recording that may go on has come, as it is stored."""
         return {alarm: payload.dump(mark.to_json()) for alarm, mark in self._marks.items()}
 
+    def began(self, alarm: str, at: Instant) -> None:
+        """An earlier run recorded from `at` on, and the disk may not know how far it came."""
+        nothing = Mark(next_n=0, serial=0, sequence=0, granule=0, end=at, ended=False)
+        self._marks.setdefault(alarm, nothing)
+
     def number_from(self, alarm: str, n: int) -> None:
         """Number an alarm's chunks from `n`: an earlier run, whose disk is lost, made those below."""
         end = self._now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -208,16 +208,16 @@ def test_sound_that_is_wanted_after_a_stop_is_missing_until_it_goes_on(told: Tol
 
 
 def test_another_run_goes_on_from_the_mark(told: Told) -> None:
-    """The numbers go on, the link that was left open is ended first, and the gap is told."""
+    """Beyond those it may have given, the link that was left open is ended first, and the gap is told."""
     told.recorder.start(FIRST)
     told.hear(0.3)
     next_run = Told(now_s=told.now_s + 5)
     next_run.recorder.restore(FIRST, told.chunks[-1][2])
     next_run.recorder.start(FIRST)
     next_run.hear(0.2)
-    assert next_run.of(FIRST) == topics(FIRST, len(told.chunks))
     ((_, _, _, chunked),) = next_run.chunks
-    assert [gap["cause"] for gap in chunked.gaps] == ["restart"]
+    assert [(gap["cause"], gap["skipped"]) for gap in chunked.gaps] == [("restart", 14)]
+    assert next_run.of(FIRST) == topics(FIRST, len(told.chunks) + 14)
 
 
 @pytest.mark.parametrize("mark", ["", "{}", "null", '{"next_n": 1}'])
@@ -227,6 +227,17 @@ def test_a_damaged_mark_costs_no_sound(told: Told, mark: str) -> None:
     told.recorder.start(FIRST)
     told.hear(0.2)
     assert told.of(FIRST) == topics(FIRST, 0)
+
+
+def test_a_recording_without_a_mark_leaves_out_what_went_out_before_the_disk_had_it(told: Told) -> None:
+    """A mark that came from the disk says more, and stays."""
+    at = replace(told.now(), mono_s=told.now_s - 2)
+    told.recorder.began(FIRST, at)
+    told.recorder.start(FIRST)
+    told.hear(0.2)
+    assert told.of(FIRST) == topics(FIRST, 8)
+    told.recorder.began(FIRST, at)
+    assert payload.load(told.recorder.marks[FIRST])["next_n"] == 9
 
 
 def test_an_adopted_alarm_is_numbered_from_beyond_what_may_have_been_sent(told: Told) -> None:

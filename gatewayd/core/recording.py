@@ -6,6 +6,8 @@ The rules:
   a gap. Silence is never made up.
 - A device that goes and comes back goes on in its link. Sound wanted anew, or after a restart of the daemon,
   begins a new link in the same numbering; a link that a kill left open is ended first.
+- No number is given twice. Sound may go out before a slow disk has it, so after a kill as many numbers are
+  left out as chunks can have been made since the last one the disk tells of; the gap says how many.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ from gatewayd.core.sound import PACKET_S, Event, Failed, Missing, Opened, Packet
 
 # The first chunk is short, so that a player can begin: 5 packets, 100 ms.
 _FIRST_PACKETS: Final = 5
+# Chunks an earlier run may have made beyond one for each `chunk_s`: short ones, at a link's ends and where
+# the device failed. Where no clock tells for how long it ran on: minutes of sound.
+_SHORT_CHUNKS: Final = 4
+_UNKNOWN_CHUNKS: Final = 1_000
 
 
 class GapCause(StrEnum):
@@ -40,12 +46,14 @@ class Gap:
     duration_ms: int | None  # None: not known, the boot changed and no clock was there
     cause: GapCause
     filled: bool  # concealed packets keep its place in the file; else a new link begins after it
+    skipped: int = 0  # numbers left out after it: an earlier run may have given them
 
     @property
     def body(self) -> Body:
         """The gap as the alarm's state carries it."""
         duration: Body = {} if self.duration_ms is None else {"duration_ms": self.duration_ms}
-        return {"at": self.at, **duration, "cause": self.cause.value, "filled": self.filled}
+        skipped: Body = {"skipped": self.skipped} if self.skipped else {}
+        return {"at": self.at, **duration, "cause": self.cause.value, "filled": self.filled, **skipped}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +62,7 @@ class Mark:
 
     next_n: int  # the next chunk's number
     serial: int  # of the link
-    sequence: int  # of the link's next page
+    sequence: int  # of the link's next page; 0: none has begun
     granule: int
     end: Instant  # of the sound so far
     ended: bool  # the link is
@@ -169,6 +177,7 @@ class Recording:
         return chunks
 
     def _begin(self, opened: Opened, now: Instant) -> None:
+        end_before = self._close_before(moment(opened.at_s, now))
         # Serial numbers differ within the chain, since each link begins in a chunk of its own.
         serial = (zlib.crc32(self._alarm.encode()) + self.next_n) & 0xFFFFFFFF
         # Granule positions go on where the link before ended, as RFC 7845, 4.5 allows: to a player that knows
@@ -177,7 +186,7 @@ class Recording:
         self._start_s, self._placed = opened.at_s, 0
         self._cause = GapCause.OVERRUN
         self.head = self._link.header(pre_skip=opened.pre_skip, rate_hz=self._rate_hz)
-        self._prefix = self._close_before(moment(opened.at_s, now)) + self.head
+        self._prefix = end_before + self.head
 
     def _close_before(self, start: Instant) -> bytes:
         """The end of the link that another run left open; the time since it recorded is a gap."""
@@ -185,10 +194,19 @@ class Recording:
         if mark is None or (mark.ended and not mark.wanted):
             return b""
         missing_ms = _between_ms(mark.end, start)
-        self._gaps = [Gap(at=mark.end, duration_ms=missing_ms, cause=GapCause.RESTART, filled=False)]
-        if mark.ended:
+        skipped = 0 if mark.ended else self._perhaps_given(missing_ms)
+        self.next_n = mark.next_n + skipped
+        gap = Gap(at=mark.end, duration_ms=missing_ms, cause=GapCause.RESTART, filled=False, skipped=skipped)
+        self._gaps = [gap]
+        if mark.ended or not mark.sequence:
             return b""
         return ogg.Link(mark.serial, sequence=mark.sequence, granule=mark.granule).audio([], last=True)
+
+    def _perhaps_given(self, missing_ms: int | None) -> int:
+        """How many numbers another run may have given since its mark."""
+        if missing_ms is None:
+            return _UNKNOWN_CHUNKS
+        return missing_ms // (self._chunk_packets * ogg.PACKET_MS) + _SHORT_CHUNKS
 
     def _sound(self, packet: Packet, now: Instant) -> list[Chunk]:
         if self._link is None:  # it came after the end

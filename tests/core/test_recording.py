@@ -191,8 +191,9 @@ def killed_and_resumed(boot: str = "b", source: ClockSource = ClockSource.NTP) -
 def test_after_a_restart_the_old_link_is_ended_and_a_new_one_begins() -> None:
     """The numbering goes on; the time between is a gap that nothing fills."""
     both = killed_and_resumed()
-    assert [chunk.n for chunk in both.chunks] == list(range(len(both.chunks)))
+    assert [chunk.n for chunk in both.chunks] == [0, 1, 24, 25, 26]
     (gap,) = both.gaps
+    assert gap.skipped == 22  # 9.4 s of chunks of half a second, and 4 that may have been shorter
     assert (gap.duration_ms, gap.cause, gap.filled) == (9400, GapCause.RESTART, False)
     assert gap.at.mono_s == pytest.approx(1000.6)
     assert both.chunks[2].gaps == (gap,)
@@ -204,8 +205,21 @@ def test_after_a_reboot_the_gap_is_as_long_as_the_wall_clocks_say() -> None:
 
 
 def test_after_a_reboot_without_a_clock_the_gap_has_no_length() -> None:
-    """Nothing is guessed."""
-    assert killed_and_resumed(boot="a", source=ClockSource.NONE).gaps[0].duration_ms is None
+    """Nothing is guessed, and no number given twice."""
+    both = killed_and_resumed(boot="a", source=ClockSource.NONE)
+    assert both.gaps[0].duration_ms is None
+    assert both.chunks[2].n == 1_002
+
+
+def test_a_recording_the_disk_knows_nothing_of_leaves_out_what_it_may_have_given() -> None:
+    """It began, and went out from memory before the disk had any of it: no link is ended, no number used."""
+    nothing = Mark(next_n=0, serial=0, sequence=0, granule=0, end=replace(NOW, mono_s=1000.0), ended=False)
+    second = session(nothing)
+    second.open(1003.0)
+    second.sound(1003.0, 30)
+    assert [chunk.n for chunk in second.chunks] == [10, 11]
+    assert [(gap.duration_ms, gap.skipped) for gap in second.gaps] == [(3000, 10)]
+    assert second.file.startswith(second.recording.head or b"?")
 
 
 def test_a_recording_that_was_ended_is_not_ended_again() -> None:
@@ -246,7 +260,8 @@ def test_a_resumed_recording_ends_the_old_link_with_its_first_sound() -> None:
     second.open(1020.0)
     second.sound(1020.0, 5)
     assert second.file[5] == 4
-    assert [gap.duration_ms for gap in second.gaps] == [19900]
+    assert [(gap.duration_ms, gap.skipped) for gap in second.gaps] == [(19900, 43)]
+    assert second.chunks[0].n == 44
 
 
 @given(

@@ -14,7 +14,9 @@ from sending import Maker, Reports, running_outbox, until
 from gatewayd.core.model import Message, MessageClass, State
 from gatewayd.edge.outbox import Batch, Outbox, Page
 from gatewayd.edge.outbox.ballast import BALLAST_BYTES
+from gatewayd.edge.outbox.pending import Pending
 from gatewayd.edge.outbox.reading import read_stored
+from gatewayd.edge.outbox.work import Work
 
 ALARM, AUDIO, POSITION = MessageClass.ALARM, MessageClass.AUDIO, MessageClass.POSITION
 DISK_BYTES = 6 * BALLAST_BYTES
@@ -251,3 +253,17 @@ async def test_a_file_system_mounted_over_the_outbox_keeps_what_is_on_it(disk: D
         await outbox.store(Batch(messages=(make(),)))
         assert await alarms(outbox) == 2
         assert replaced == [True]
+
+
+def test_what_was_confirmed_while_a_full_disk_did_not_take_it_is_not_stored_later() -> None:
+    """Its row would stay for ever: nobody waits for its PUBACK any more."""
+    message, pending = Maker()(POSITION, "position"), Pending()
+    pending.put(Work(messages={message.id: message}))
+    work, waiting, _ = pending.take()
+    pending.confirm({message.id}, failed=False)
+    _, later = work.without_lower()
+    pending.done(waiting, later, {}, None)
+    pending.take()
+    pending.return_left()
+    work, _, _ = pending.take()
+    assert not work.messages

@@ -158,10 +158,7 @@ def _untold(site: Site, said: Iterable[str]) -> Iterator[str]:
     for words in said:
         if re.search(words, journal) is None:
             yield f"the journal does not say {words!r}"
-    absent = 0
-    for alarm in site.known():
-        chunks = site.ops.chunks(alarm)
-        absent += max(site.ops.state(alarm).get("audio", {}).get("chunks", 0), *chunks, 0) - len(chunks)
+    absent = sum(map(site.absent, site.known()))
     told = sum(site.ops.health().get("outbox", {}).get("evicted", {}).values())
     if absent > max(told, 0) + len(site.presses):
         yield f"{absent} chunks of sound are missing, {told} messages are told as dropped"

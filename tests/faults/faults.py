@@ -153,14 +153,14 @@ def _disk(name: str) -> Act:
 
 
 async def _truncate(site: Site, dice: random.Random) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it may not be there, or its disk be read-only
         database = site.state / "outbox.db"
         os.truncate(database, int(database.stat().st_size * dice.uniform(0.1, 0.9)))
 
 
 async def _flip(site: Site, dice: random.Random) -> None:
     for name in ("outbox.db", "outbox.db-wal"):
-        with suppress(FileNotFoundError), (site.state / name).open("r+b") as file:
+        with suppress(OSError), (site.state / name).open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
             for _ in range(FLIPS if size else 0):
                 offset = dice.randrange(size)
@@ -170,7 +170,8 @@ async def _flip(site: Site, dice: random.Random) -> None:
 
 async def _delete(site: Site, _dice: random.Random) -> None:
     for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
-        (site.state / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (site.state / name).unlink(missing_ok=True)
 
 
 # --- clock and process --------------------------------------------------------------------------------------

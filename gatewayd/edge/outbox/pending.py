@@ -174,8 +174,10 @@ class Pending:
         with self._wake:
             self._writing = Work()
             self._losses, self._stored = losses, stored
-            self._left.absorb(left)
             ids = left.messages.keys()
+            self._left.absorb(left)
+            self._left.confirm(self._work.confirmed)  # while this was being written
+            self._left.confirmed.clear()
             self._left_waiting.extend(each for each in waiting if each[1] & ids)
             return [future for future, wanted in waiting if not wanted & ids]
 
