@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -65,7 +66,7 @@ class Broker:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = held_port(self)
         self._environment = dict(environment or {})
         self._log = directory / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,6 +158,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def held_port(owner: object) -> int:
+    """Return a TCP port that is given to nobody else while `owner` lives, who listens on it when it likes.
+
+    Between `free_port` and the moment when a program of its own listens there, the kernel may give the port
+    to a connection on its way out. A socket that is bound and does not listen keeps it (Linux, bind(2)): who
+    sets SO_REUSEADDR, as mosquitto and asyncio do, may listen beside it.
+    """
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((LOOPBACK, 0))
+        port = int(place.getsockname()[1])
+        weakref.finalize(owner, os.close, place.detach())
+    return port
 
 
 def make_certificates(

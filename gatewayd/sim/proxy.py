@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final
 
-from gatewayd.sim.broker import LOOPBACK, free_port
+from gatewayd.sim.broker import LOOPBACK, held_port
 
 PIECE_BYTES: Final = 512  # at 64 kbit/s a piece takes 64 ms, so the rate is smooth to the eye of a 2 s limit
 CATCH_UP_S: Final = 0.05  # a busy machine wakes the proxy late; so much of the rate is made up for
@@ -37,7 +37,7 @@ class Proxy:
     """
 
     def __init__(self, port: int, *, rate: float | None = None) -> None:
-        self.port = free_port()
+        self.port = held_port(self)
         self.mode = Mode.OPEN
         self.rate = rate
         self.delay_s = 0.0
