@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -21,13 +24,54 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 def child_running(pid: int, module: str) -> int | None:
     """The child of a process that runs a Python module; None when it has none."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if module in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
-                return int(child)
+    for child in children(pid):
+        if module in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+            return child
     return None
+
+
+@contextmanager
+def no_child_left() -> Iterator[None]:
+    """Leave no process behind however the block ends; SIGTERM and SIGHUP interrupt it as SIGINT does.
+
+    What the block started ends with it; this is for what it could not end any more.
+    """
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,  # also in the background, where a shell has it ignored
+        signal.SIGTERM: _interrupt,
+        signal.SIGHUP: _interrupt,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _kill_below(os.getpid())
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """Let asyncio cancel what runs, as for SIGINT: an exception from here could be raised anywhere."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def _kill_below(pid: int) -> None:
+    """Kill all that a process started, and what those started: the parent stands still meanwhile."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        for child in children(pid):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
+            _kill_below(child)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 def peak_mb(pid: int) -> float:

@@ -1,21 +1,25 @@
-"""The page people read: one table of all that was measured, and where a peer is better."""
+"""The page people read: tables of all that was measured, and where a peer is better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
+from bench.peers import hearing
+from bench.peers.hearers import HEARERS
 from bench.peers.plot import draw
 from bench.peers.results import Results, Spread
-from bench.peers.rows import Row, rows
+from bench.peers.rows import Row, hearing_rows, rows
 from bench.peers.systems import GATEWAYD
 from bench.peers.trials import Fault, Scale
 
 PLOT: Final = "peers.svg"
 _FEW: Final = 10.0  # below it two digits after the point say something
 _TEXT: Final = Path(__file__).parent / "page.md"
+
+Rows: TypeAlias = Mapping[str, tuple[Row, ...]]  # under their headings
 
 
 def write(
@@ -32,15 +36,26 @@ def write(
         ends_s = scale.outage_s + scale.settle_s
         (docs / PLOT).write_text(draw(sent, arrived, outage_s=scale.outage_s, ends_s=ends_s))
     told = "\n".join(f"- {name}: {value}" for name, value in machine.items())
-    page = _TEXT.read_text().replace("{machine}", told).replace("{runs}", _runs(results, systems, scale))
-    page = page.replace("{table}", table(results, systems, scale))
-    (docs / "peers.md").write_text(page.replace("{better}", better(results, systems, scale)))
+    sending, heard = rows(scale), hearing_rows(hearing.WHOLE)
+    lines = [*better(results, systems, sending), *better(results, list(HEARERS), heard)]
+    parts = {
+        "machine": told,
+        "runs": _runs(results, systems, sending),
+        "table": table(results, systems, sending),
+        "hearing_runs": _runs(results, list(HEARERS), heard),
+        "hearing": table(results, list(HEARERS), heard),
+        "better": "\n".join(lines) or "Nowhere.",
+    }
+    page = _TEXT.read_text()
+    for name, part in parts.items():
+        page = page.replace(f"{{{name}}}", part)
+    (docs / "peers.md").write_text(page)
 
 
-def table(results: Results, systems: Sequence[str], scale: Scale) -> str:
+def table(results: Results, systems: Sequence[str], groups: Rows) -> str:
     """Return the table: median of the runs, the worst in brackets where it differs, the best median bold."""
     lines = [f"| | {' | '.join(systems)} |", f"|---|{'---|' * len(systems)}"]
-    for heading, group in rows(scale).items():
+    for heading, group in groups.items():
         lines.append(f"| **{heading}** |{' |' * len(systems)}")
         for row in group:
             found = _found(results, systems, row)
@@ -50,10 +65,10 @@ def table(results: Results, systems: Sequence[str], scale: Scale) -> str:
     return "\n".join(lines)
 
 
-def better(results: Results, systems: Sequence[str], scale: Scale) -> str:
+def better(results: Results, systems: Sequence[str], groups: Rows) -> list[str]:
     """Return one line for each figure in which gatewayd is not among the best."""
     lines = []
-    for heading, group in rows(scale).items():
+    for heading, group in groups.items():
         for row in group:
             found = _found(results, systems, row)
             best = _best(row, found)
@@ -63,7 +78,7 @@ def better(results: Results, systems: Sequence[str], scale: Scale) -> str:
                 lines.append(
                     f"- {heading}; {row.what}: {theirs}{unit} ({', '.join(best)}), gatewayd {ours}{unit}"
                 )
-    return "\n".join(lines) or "Nowhere."
+    return lines
 
 
 def _found(results: Results, systems: Sequence[str], row: Row) -> dict[str, Spread]:
@@ -94,12 +109,14 @@ def _number(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _runs(results: Results, systems: Sequence[str], scale: Scale) -> str:
+def _runs(results: Results, systems: Sequence[str], groups: Rows) -> str:
     """How often each trial was done, with each system it was done with at all."""
-    trials = {row.trial for group in rows(scale).values() for row in group}
+    trials = {row.trial for group in groups.values() for row in group}
     counts = {len(results.of(trial, system)) for trial in trials for system in systems} - {0}
     least, most = min(counts, default=0), max(counts, default=0)
-    return f"{least} runs" if least == most else f"{least} to {most} runs of each trial"
+    if least < most:
+        return f"{least} to {most} runs of each trial"
+    return "1 run" if most == 1 else f"{most} runs"
 
 
 def _times(value: object) -> list[float]:

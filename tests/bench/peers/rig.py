@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeAlias
 
 from bench.peers.feed import MARK
 from gatewayd.sim.broker import LOOPBACK, Broker
@@ -17,6 +19,14 @@ POLL_S: Final = 0.1
 LISTENS_S: Final = 0.5  # a subscriber on loopback has its SUBACK after milliseconds
 
 
+Read: TypeAlias = Callable[[bytes], Iterable[str]]  # the marks in what a system sent
+
+
+def marks_in(payload: bytes) -> list[str]:
+    """The feed's marks, however they are wrapped."""
+    return [mark.decode() for mark in MARK.findall(payload)]
+
+
 class Recorder:
     """A `mosquitto_sub` at the broker that writes down all that arrives, with the time.
 
@@ -24,7 +34,8 @@ class Recorder:
     `signs`: when anything came, also what carries no mark, such as a birth.
     """
 
-    def __init__(self, port: int, file: Path) -> None:
+    def __init__(self, port: int, file: Path, read: Read) -> None:
+        self._marks_in = read
         self.arrivals: list[tuple[float, str]] = []
         self.seen: set[str] = set()
         self.signs: list[float] = []
@@ -52,7 +63,7 @@ class Recorder:
         self._rest = lines.pop()
         for line in lines:
             when, _, payload = line.partition(b" ")
-            marks = [mark.decode() for mark in MARK.findall(payload)]
+            marks = [*self._marks_in(payload)]
             self.signs.append(float(when))
             self.seen.update(marks)
             self.arrivals += [(float(when), mark) for mark in marks]
@@ -67,25 +78,29 @@ class Recorder:
 class Rig:
     """A proxy, the broker behind it and the recorder at that. An async context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read: Read = marks_in) -> None:
         folder.mkdir(parents=True)
         self.broker = Broker(folder / "broker", settings=("max_queued_messages 0",))
         self.proxy = Proxy(self.broker.port)
         self._folder = folder
+        self._read = read
+        self._ends = AsyncExitStack()
 
     async def __aenter__(self) -> Rig:
-        await asyncio.to_thread(self.broker.start)
-        self.recorder = Recorder(self.broker.port, self._folder / "recorded")
-        await asyncio.sleep(LISTENS_S)
-        await self.proxy.__aenter__()
+        async with AsyncExitStack() as ends:  # what was started ends too when the rest is not
+            ends.callback(self.broker.kill)
+            self.broker.start()
+            self.recorder = Recorder(self.broker.port, self._folder / "recorded", self._read)
+            ends.callback(self.recorder.close)
+            await asyncio.sleep(LISTENS_S)
+            await ends.enter_async_context(self.proxy)
+            self._ends = ends.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.proxy.__aexit__(kind, error, traceback)
-        self.recorder.close()
-        self.broker.kill()
+        await self._ends.aclose()
 
     def refuse(self) -> None:
         """Let the link fail so that everybody notices."""

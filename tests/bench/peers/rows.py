@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from bench.peers import hearing
 from bench.peers.trials import CHUNK_BYTES, OUTAGE_RATE, STEADY_RATE, Fault, Scale
 
 
@@ -100,3 +101,26 @@ def _steady(scale: Scale) -> tuple[Row, ...]:
         Row(trial="steady", measure="rss_mb", what="memory", unit="MB"),
         Row(trial="daemon", measure="rss_mb", what="memory of the whole daemon, with its radio", unit="MB"),
     )
+
+
+def hearing_rows(scale: hearing.Scale) -> dict[str, tuple[Row, ...]]:
+    """Return the rows of the table of presses heard, under their headings."""
+    return {
+        f"A button that sends for {length_s:g} s": (
+            Row(
+                trial=hearing.NAME,
+                measure=f"heard_{length_s:g}",
+                what=f"of {scale.of_each} presses heard",
+                unit="%",
+                more=True,
+            ),
+            Row(trial=hearing.NAME, measure=f"late_{length_s:g}", what="press → broker, median", unit="ms"),
+            Row(
+                trial=hearing.NAME,
+                measure=f"again_{length_s:g}",
+                what="told more than once, of the presses",
+                unit="%",
+            ),
+        )
+        for length_s in hearing.LENGTHS_S
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,15 @@ from typing import Final, TypeAlias
 from shims import compile_shim
 
 from bench.machine import describe
-from bench.peers import report, trials
-from bench.peers.install import CACHE, THEENGS, THINGSBOARD, installed
+from bench.peers import hearers, hearing, report, trials
+from bench.peers.hearers import HEARERS, HEARS_ALREADY
+from bench.peers.install import CACHE, THEENGS, THINGSBOARD, THINGSBOARD_BLE, installed
 from bench.peers.results import Results
+from bench.peers.rows import hearing_rows, rows
 from bench.peers.setting import Setting, setting
 from bench.peers.systems import GATEWAYD, HERE_ALREADY, SYSTEMS, THEENGS_GATEWAY, Make
 from bench.peers.trials import Fault, Measures, Scale, Together
-from bench.process import child_running, rss_mb
+from bench.process import child_running, no_child_left, rss_mb
 from bench.surroundings import running
 
 RUNS: Final = 5
@@ -74,39 +76,67 @@ def main(arguments: list[str]) -> int:
     """`scripts/bench --peers`: exit 0 however the figures turn out."""
     parser = argparse.ArgumentParser(prog="scripts/bench --peers", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help=f"how often in all, {RUNS} unless said")
-    parser.add_argument("--part", choices=[part.name for part in PARTS], help="only these trials")
+    names = [*(part.name for part in PARTS), hearing.NAME]
+    parser.add_argument("--part", choices=names, help="only these trials")
     parser.add_argument("--afresh", action="store_true", help="forget what was measured before")
     parser.add_argument(
         "--quick", action="store_true", help="only see that it runs, with what is not from PyPI"
     )
     options = parser.parse_args(arguments)
-    if options.quick:
-        return _quick()
-    if options.afresh:
-        FILE.unlink(missing_ok=True)
-    for requirement in (THINGSBOARD, THEENGS):
-        installed(requirement)
-    results, scale = Results(FILE), Scale()
-    for number in range(options.runs):
-        for part in PARTS:
-            done = min(len(results.of(*test)) for test in part.tests(SYSTEMS))
-            if done > number or options.part not in (None, part.name):
-                continue
-            print(f"run {number + 1} of {options.runs}: {part.name} …", file=sys.stderr, flush=True)
-            asyncio.run(measure(part, SYSTEMS, results, scale))
-            report.write(DOCS, results, list(SYSTEMS), describe(), scale)
-    print(report.table(results, list(SYSTEMS), scale))
+    with no_child_left():
+        if options.quick:
+            _quick()
+        else:
+            _whole(options.runs, options.part, afresh=options.afresh)
     return 0
 
 
-def _quick() -> int:
+def _whole(runs: int, only: str | None, *, afresh: bool) -> None:
+    """Do what is missing of all runs, and write the page after each part."""
+    if afresh:
+        FILE.unlink(missing_ok=True)
+    for requirement in ((THINGSBOARD, THINGSBOARD_BLE), (THEENGS,)):
+        installed(*requirement)
+    results = Results(FILE)
+    for number in range(runs):
+        for name, done, measuring in _steps(results, number):
+            if done > number or only not in (None, name):
+                continue
+            print(f"run {number + 1} of {runs}: {name} …", file=sys.stderr, flush=True)
+            asyncio.run(measuring())
+            report.write(DOCS, results, list(SYSTEMS), describe(), Scale())
+    print(report.table(results, list(SYSTEMS), rows(Scale())), end="\n\n")
+    print(report.table(results, list(HEARERS), hearing_rows(hearing.WHOLE)))
+
+
+def _steps(
+    results: Results, number: int
+) -> Iterator[tuple[str, int, Callable[[], Coroutine[object, object, None]]]]:
+    """The parts of a run: the name of each, how often it was done, and how it is done."""
+    for part in PARTS:
+        done = min(len(results.of(*test)) for test in part.tests(SYSTEMS))
+        yield part.name, done, partial(measure, part, SYSTEMS, results, Scale())
+    done = min(len(results.of(hearing.NAME, system)) for system in HEARERS)
+    yield hearing.NAME, done, partial(hear, HEARERS, results, hearing.WHOLE, seed=number)
+
+
+def _quick() -> None:
     """Every trial once and small, noted nowhere."""
     with TemporaryDirectory() as folder:
         results = Results(Path(folder) / "results")
         for part in PARTS:
             asyncio.run(measure(part, HERE_ALREADY, results, trials.QUICK))
-        print(report.table(results, list(HERE_ALREADY), trials.QUICK))
-    return 0
+        asyncio.run(hear(HEARS_ALREADY, results, hearing.QUICK, seed=0))
+        print(report.table(results, list(HERE_ALREADY), rows(trials.QUICK)), end="\n\n")
+        print(report.table(results, list(HEARS_ALREADY), hearing_rows(hearing.QUICK)))
+
+
+async def hear(
+    those: Mapping[str, hearers.Make], results: Results, scale: hearing.Scale, *, seed: int
+) -> None:
+    """Let all hear presses once, and note what they heard."""
+    for system, measures in (await hearing.measure(those, scale, seed)).items():
+        results.add(hearing.NAME, system, measures)
 
 
 async def measure(part: Part, systems: Mapping[str, Make], results: Results, scale: Scale) -> None:

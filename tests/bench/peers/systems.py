@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,12 +26,13 @@ from bench.peers.feed import Feed, Ledger
 from bench.peers.install import THEENGS, THINGSBOARD, installed, site_packages
 from bench.peers.session_limits import SessionLimits
 from bench.surroundings import HERE
-from gatewayd.sim.broker import LOOPBACK, Broker, free_port
+from gatewayd.sim.broker import LOOPBACK, Broker, held_port
 from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
 
 STARTS_S: Final = 120.0  # a Python gateway among a dozen others on two cores
 STOPS_S: Final = 5.0
 LINE_BYTES: Final = 1 << 16
+LOG_CHARACTERS: Final = 500  # of a log, to tell why something ended
 
 # The bridge's two configurations. As shipped: Debian's mosquitto.conf has persistence on, nothing else.
 BRIDGE: Final = ("connection bench", "address {host}:{port}", "topic # out 1")
@@ -82,13 +84,14 @@ def _counted(folder: Path, shim: Path) -> tuple[Counter, dict[str, str]]:
     return Counter(file), {"LD_PRELOAD": str(shim), "COUNT_SYNCS": str(file)}
 
 
-class _Process:
-    """A process that counts its syncs."""
+class Process:
+    """A process with a folder of its own, which has its log."""
 
-    def __init__(self, folder: Path, shim: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.pid = 0
-        self.syncs, self._environment = _counted(folder, shim)
+        self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self, *command: str, more: Mapping[str, str], piped: bool) -> asyncio.subprocess.Process:
@@ -106,6 +109,12 @@ class _Process:
         self.pid = self._process.pid
         return self._process
 
+    def must_run(self) -> None:
+        """RuntimeError, with the end of its log, when it has ended."""
+        if self._process is None or self._process.returncode is not None:
+            log = (self.folder / "log").read_text(errors="replace")[-LOG_CHARACTERS:]
+            raise RuntimeError(f"expected a system that runs in {self.folder}, it ended: {log}")
+
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)
 
@@ -118,14 +127,23 @@ class _Process:
             return
         process.send_signal(number)
         try:
-            async with asyncio.timeout(STOPS_S):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STOPS_S)
+        finally:  # also when whoever waits for its end is cancelled
+            if process.returncode is None:
+                process.kill()
                 await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
-class Gatewayd(_Process):
+class _Counted(Process):
+    """A process that counts its syncs."""
+
+    def __init__(self, folder: Path, shim: Path) -> None:
+        self.syncs, environment = _counted(folder, shim)
+        super().__init__(folder, environment)
+
+
+class Gatewayd(_Counted):
     """Our own outbox and uplink, in a process of their own."""
 
     async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
@@ -139,7 +157,7 @@ class Bridge:
     """mosquitto with a bridge; a local client publishes into it."""
 
     def __init__(self, folder: Path, shim: Path, *, settings: tuple[str, ...]) -> None:
-        self._client = _Process(folder / "client", shim)
+        self._client = _Counted(folder / "client", shim)
         self._folder = folder
         self._settings = settings
         self._broker: Broker | None = None
@@ -174,14 +192,14 @@ class Bridge:
             await asyncio.to_thread(self._broker.stop)
 
 
-class ThingsBoard(_Process):
+class ThingsBoard(_Counted):
     """ThingsBoard IoT Gateway, with a connector of ours."""
 
     def __init__(self, folder: Path, shim: Path, *, tuned: bool) -> None:
         super().__init__(folder, shim)
         self._venv = installed(THINGSBOARD)
         self._tuned = tuned
-        self._port = free_port()
+        self._port = held_port(self)
         self._limits: SessionLimits | None = None
 
     async def start(self, ledger: Ledger, proxy_port: int, broker_port: int) -> Feed:
@@ -189,8 +207,7 @@ class ThingsBoard(_Process):
         if self._limits is None:
             self._limits = SessionLimits(broker_port)
             self._configure(proxy_port)
-        more = {"TB_GW_CONFIG_DIR": str(self.folder / "config")}
-        await self.run(str(self._venv / "bin" / "thingsboard-gateway"), more=more, piped=False)
+        await run_thingsboard(self, self._venv)
         deadline_s = time.monotonic() + STARTS_S
         while True:
             try:
@@ -218,23 +235,57 @@ class ThingsBoard(_Process):
         copy = extension / f"connector.{self._port}"
         shutil.copy(Path(__file__).parent / "connector.py", copy)
         copy.replace(extension / "connector.py")
-        shipped, own = package / "config", self.folder / "config"
-        for folder in (own, self.folder / "logs", self.folder / "data"):
-            folder.mkdir(exist_ok=True)
-        shutil.copy(shipped / "logs.json", own)
-        settings = json.loads((shipped / "tb_gateway.json").read_text())
-        # Without ThingsBoard's server the broker echoes what it tells of itself as if it were configured from
-        # afar, and it sends nothing more.
-        settings["thingsboard"] |= {"host": LOOPBACK, "port": port, "remoteConfiguration": False}
-        settings["thingsboard"]["security"] = {"type": "accessToken", "accessToken": "bench"}
-        settings["connectors"] = [
-            {"name": "bench", "type": "bench", "class": "BenchConnector", "configuration": "bench.json"}
-        ]
-        if self._tuned:
-            settings["thingsboard"] |= THINGSBOARD_TUNED["thingsboard"]
-            settings["storage"] = THINGSBOARD_TUNED["storage"]
-        (own / "tb_gateway.json").write_text(json.dumps(settings))
-        (own / "bench.json").write_text(json.dumps({"port": self._port}))
+        connector = {"name": "bench", "type": "bench", "class": "BenchConnector"}
+        tuned = THINGSBOARD_TUNED if self._tuned else {}
+        configure_thingsboard(self, self._venv, port, connector, {"port": self._port}, tuned=tuned)
+
+
+def configure_thingsboard(
+    process: Process,
+    venv: Path,
+    port: int,
+    connector: Mapping[str, str],
+    configuration: Mapping[str, Any],
+    *,
+    tuned: Mapping[str, Any],
+) -> None:
+    """Write its configuration: as shipped but for the broker at `port`, a connector and what is `tuned`."""
+    shipped, own = site_packages(venv) / "thingsboard_gateway" / "config", process.folder / "config"
+    for folder in (own, process.folder / "logs", process.folder / "data"):
+        folder.mkdir(exist_ok=True)
+    shutil.copy(shipped / "logs.json", own)
+    settings = json.loads((shipped / "tb_gateway.json").read_text())
+    # Without ThingsBoard's server the broker echoes what it tells of itself as if it were configured from
+    # afar, and it sends nothing more.
+    settings["thingsboard"] |= {"host": LOOPBACK, "port": port, "remoteConfiguration": False}
+    settings["thingsboard"]["security"] = {"type": "accessToken", "accessToken": "bench"}
+    settings["thingsboard"] |= tuned.get("thingsboard", {})
+    settings["storage"] = tuned.get("storage", settings["storage"])
+    settings["connectors"] = [{**connector, "configuration": "connector.json"}]
+    (own / "tb_gateway.json").write_text(json.dumps(settings))
+    (own / "connector.json").write_text(json.dumps(configuration))
+
+
+async def run_thingsboard(process: Process, venv: Path, more: Mapping[str, str] | None = None) -> None:
+    """Start it, as it was configured."""
+    program = (str(venv / "bin" / "python"), str(venv / "bin" / "thingsboard-gateway"))
+    own = {"TB_GW_CONFIG_DIR": str(process.folder / "config")}
+    await process.run(*program, more={**own, **(more or {})}, piped=False)
+
+
+async def run_theengs(process: Process, venv: Path, port: int, bus: str) -> None:
+    """Start it as shipped, with a broker at `port` and a BlueZ on `bus`."""
+    program = (str(venv / "bin" / "python"), str(venv / "bin" / "TheengsGateway"))
+    arguments = ("-H", LOOPBACK, "-P", str(port), "-c", str(process.folder / "theengs.conf"))
+    await process.run(*program, *arguments, more=with_bluez(process.folder, bus), piped=False)
+
+
+def with_bluez(folder: Path, bus: str) -> dict[str, str]:
+    """What a program needs to take the stand-in on `bus` for the machine's BlueZ."""
+    bluetoothctl = folder / "bluetoothctl"  # which bleak asks for its version
+    bluetoothctl.write_text("#!/bin/sh\necho 'bluetoothctl: 5.82'\n")
+    bluetoothctl.chmod(0o755)
+    return {SYSTEM_BUS: bus, "PATH": f"{folder}:{os.environ.get('PATH', '')}"}
 
 
 class Theengs:
@@ -242,8 +293,8 @@ class Theengs:
 
     def __init__(self, folder: Path, shim: Path) -> None:
         self._venv = installed(THEENGS)
-        self._gateway = _Process(folder, shim)
-        self._air = _Process(folder / "air", shim)
+        self._gateway = _Counted(folder, shim)
+        self._air = _Counted(folder / "air", shim)
         self._socket = TemporaryDirectory(prefix="gw-")  # its path must be short
         self._bus = PrivateBus(Path(self._socket.name))
         self.pid = 0
@@ -253,15 +304,9 @@ class Theengs:
         """See `System`."""
         del broker_port
         self._bus.start()
-        bluetoothctl = self._gateway.folder / "bluetoothctl"  # which bleak asks for its version
-        bluetoothctl.write_text("#!/bin/sh\necho 'bluetoothctl: 5.82'\n")
-        bluetoothctl.chmod(0o755)
         on_bus = {SYSTEM_BUS: self._bus.address}
         feed = await _helper(self._air, ledger, "bench.peers.radio_feed", more=on_bus)
-        program = str(self._venv / "bin" / "TheengsGateway")
-        arguments = ("-H", LOOPBACK, "-P", str(proxy_port), "-c", str(self._gateway.folder / "theengs.conf"))
-        path = {"PATH": f"{self._gateway.folder}:{os.environ.get('PATH', '')}"}
-        await self._gateway.run(program, *arguments, more=on_bus | path, piped=False)
+        await run_theengs(self._gateway, self._venv, proxy_port, self._bus.address)
         self.pid = self._gateway.pid
         return feed
 
@@ -278,7 +323,7 @@ class Theengs:
 
 
 async def _helper(
-    process: _Process, ledger: Ledger, module: str, *arguments: str, more: Mapping[str, str] | None = None
+    process: Process, ledger: Ledger, module: str, *arguments: str, more: Mapping[str, str] | None = None
 ) -> Feed:
     """Run a module of ours and feed it through its pipes."""
     path = os.pathsep.join((str(HERE), str(HERE.parent)))
