@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -135,7 +135,8 @@ class World:
         """Kill the gateway, as a lost supply would."""
         daemon, self.daemon = self.daemon, None
         if daemon is not None:
-            daemon.kill()
+            with suppress(ProcessLookupError):  # it has ended by itself
+                daemon.kill()
             await daemon.wait()
 
     async def order(self, **order: Any) -> dict[str, Any]:
