@@ -26,8 +26,9 @@ from gatewayd.config.problem import ConfigurationError
 from gatewayd.core.drain import Backlog
 from gatewayd.core.health import Alive, Facts, Health, OutboxFacts, power
 from gatewayd.core.journal import MessageId, fields
-from gatewayd.core.model import Advertisement, Component, Fix, State
-from gatewayd.edge.ble import Radio
+from gatewayd.core.model import Advertisement, Component, Fix, State, Tag, TagReport, Told
+from gatewayd.core.tags import itag
+from gatewayd.edge.ble import Buttons, Radio
 from gatewayd.edge.clock import Clock, boot_id
 from gatewayd.edge.gpio import Gpio
 from gatewayd.edge.gps import Gps
@@ -58,6 +59,11 @@ class Edge:
     run: Callable[[Config, Alive], Coroutine[Any, Any, None] | None]  # None: it is off
 
 
+def _buttons(config: Config) -> tuple[Tag, ...]:
+    """The tags that must be connected to be heard."""
+    return tuple(tag for tag in config.tags if config.radio.enabled and tag.format == itag.NAME)
+
+
 class App:
     """One run of the daemon."""
 
@@ -83,8 +89,15 @@ class App:
         self._external_power: bool | None = None
         self._waiting: OutboxFacts | None = None
         self._gpio: Gpio | None = None
+        self._buttons: Buttons | None = None
         now = self._clock.now
-        self._gateway = Gateway(self._config, run=str(uuid.uuid4()), now=now, accepted=self._accepted)
+        self._gateway = Gateway(
+            self._config,
+            run=str(uuid.uuid4()),
+            now=now,
+            accepted=self._accepted,
+            tell_wearer=self._tell_wearer,
+        )
         self._caretaker = Caretaker(
             systemd=self._systemd,
             now=now,
@@ -105,6 +118,7 @@ class App:
         self._uplink: Uplink  # made when it is started, so anew with every configuration of it
         self._edges = {
             "radio": Edge(made_of=lambda config: config.radio, run=self._run_radio),
+            "buttons": Edge(made_of=_buttons, run=self._run_buttons),
             "gps": Edge(made_of=lambda config: config.gps.source, run=self._run_gps),
             "mic": Edge(made_of=lambda config: config.audio, run=self._run_mic),
             "gpio": Edge(made_of=lambda config: config.gpio, run=self._run_gpio),
@@ -187,7 +201,18 @@ class App:
         self._systemd.stopping()
         logger.info("stopping", extra=fields(MessageId.STOPPED))
         asyncio.get_running_loop().call_later(STOP_S, self._leave)
-        hearing = ("reloads", "late records", "time", "counts", "ticks", "radio", "gps", "gpio", "mic")
+        hearing = (
+            "reloads",
+            "late records",
+            "time",
+            "counts",
+            "ticks",
+            "radio",
+            "buttons",
+            "gps",
+            "gpio",
+            "mic",
+        )
         await asyncio.wait([asyncio.create_task(self._end(name)) for name in hearing], timeout=EDGES_STOP_S)
         self._gateway.recorder.finish()
         for name in ("caretaker", "uplink", "outbox"):
@@ -214,6 +239,11 @@ class App:
             report=report,
             alive=alive,
         ).run()
+
+    def _run_buttons(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:
+        tags = _buttons(config)
+        self._buttons = Buttons(tags, on_report=self._on_report, alive=alive) if tags else None
+        return self._buttons.run() if self._buttons else None
 
     def _run_gps(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:
         report = self._caretaker.report(Component.GPS)
@@ -251,11 +281,24 @@ class App:
 
     def _on_advertisement(self, advertisement: Advertisement) -> None:
         """Hear one. A frame that we cannot deal with must not keep the others from being heard."""
+        if self._buttons is not None:
+            self._buttons.hear(advertisement)
         try:
             self._gateway.on_advertisement(advertisement)
         except Exception:  # D-Bus would swallow it
             self._bugs += 1
             logger.exception("an advertisement could not be dealt with")
+
+    def _on_report(self, name: str, report: TagReport, heard_s: float) -> None:
+        try:
+            self._gateway.on_report(name, report, heard_s)
+        except Exception:  # likewise
+            self._bugs += 1
+            logger.exception("what tag %s told could not be dealt with", name)
+
+    def _tell_wearer(self, name: str, told: Told) -> None:
+        if self._buttons is not None:
+            self._buttons.tell(name, told)
 
     def _on_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback failed: the loop logs it and goes on; health counts it, so somebody will look."""

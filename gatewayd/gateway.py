@@ -29,7 +29,10 @@ from gatewayd.core.model import (
     MessageClass,
     Press,
     Subject,
+    Tag,
     TagEvent,
+    TagReport,
+    Told,
 )
 from gatewayd.core.next_ids import NextIds, Seeds
 from gatewayd.core.presence import TagPresence, observe
@@ -48,6 +51,8 @@ CHUNKS_UNTOLD: Final = 1_000
 SEEN_S: Final = 30.0  # a tag heard this recently counts as heard, in the STATUS line
 
 _Value = TypeVar("_Value")
+# What of an alarm's handling its wearer is told of.
+_TOLD: Final = {"received": Told.RECEIVED, "responding": Told.ON_THE_WAY}
 _MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALARM_CLOSED}
 
 # The kinds of record in the outbox.
@@ -82,11 +87,13 @@ class Gateway:
         run: str,
         now: Callable[[], Instant],
         accepted: Callable[[Literal["disk", "broker"]], None],
+        tell_wearer: Callable[[str, Told], None] = lambda _tag, _told: None,
     ) -> None:
-        """`accepted` tells the room that an alarm is safe; it is silent unless configured."""
+        """`accepted` tells the room that an alarm is safe, `tell_wearer` a tag; silent unless configured."""
         self.sender: Sender  # the uplink, which is made after the gateway and may be made anew
         self._now = now
         self._accepted = accepted
+        self._tell_wearer = tell_wearer
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
         self._presences: dict[str, TagPresence] = {}
@@ -173,11 +180,19 @@ class Gateway:
         if self._postponed(partial(self.on_advertisement, advertisement), said):
             return
         report = tags.decode(advertisement, format=tag.format, key=tag.key)
-        if report is None:
-            return
+        if report is not None:
+            self._observe(tag, report, advertisement.heard_s, advertisement.rssi_dbm)
+
+    def on_report(self, name: str, report: TagReport, heard_s: float) -> None:
+        """Hear what a tag told over its connection; `heard_s`: CLOCK_MONOTONIC."""
+        tag = self._tags.get(name)
+        if tag is not None and not self._postponed(partial(self.on_report, name, report, heard_s)):
+            self._observe(tag, report, heard_s, None)
+
+    def _observe(self, tag: Tag, report: TagReport, heard_s: float, rssi_dbm: int | None) -> None:
         before = self._presences.get(tag.name) or TagPresence()
-        heard = self._at(advertisement.heard_s)
-        presence, press = observe(before, tag, report, heard, advertisement.rssi_dbm)
+        heard = self._at(heard_s)
+        presence, press = observe(before, tag, report, heard, rssi_dbm)
         if press is not None:
             self._press(press, {(TAG, tag.name): presence.to_json()})
             self._saved[tag.name] = heard
@@ -327,6 +342,7 @@ class Gateway:
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
                     _log(effect.draft)
+                    self._tell_handling(effect.draft)
                 case alarms.Forget():
                     self.recorder.forget(effect.alarm)
                 case _:
@@ -384,8 +400,25 @@ class Gateway:
     def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
         """Tell the room, and the journal, that an alarm is safe from now on."""
         self._accepted(by)
+        known = self._alarms.get(alarm)
+        if (
+            known is not None and known.stored is None and known.confirmed is None
+        ):  # not told by the other yet
+            self._tell(alarm, Told.STORED)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
         logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
+
+    def _tell_handling(self, draft: Draft) -> None:
+        where = topic.parse(draft.topic)
+        told = _TOLD.get(str(draft.body.get("type"))) if where is not None else None
+        if where is not None and where.kind is topic.Kind.ALARM_EVENT and told is not None and where.alarm:
+            self._tell(where.alarm, told)
+
+    def _tell(self, alarm: str, told: Told) -> None:
+        """Tell the wearer of the tag that an alarm is of."""
+        known = self._alarms.get(alarm)
+        if known is not None and known.tag is not None:
+            self._tell_wearer(str(known.tag["id"]), told)
 
 
 def _seeds(seeds: Seeds) -> dict[RecordKey, str]:

@@ -135,6 +135,8 @@ TAG_TEST_ON: Final = _add("tag", "test_on", kinds.EVENTS, "none",
     "The events that are a test and raise no actual alarm.")
 TAG_LOST_AFTER: Final = _add("tag", "lost_after", kinds.duration("5s", "1d"), "60s",
     "Unheard for this long, the tag counts as lost.")
+TAG_BEEP: Final = _add("tag", "beep", kinds.BOOLEAN, "no",
+    "itag: whether the tag beeps to tell its wearer that the alarm is stored, received, and help on the way.")
 
 GPS_SOURCE: Final = _add("gps", "source", kinds.SOURCE, "none",
     "serial:/dev/DEVICE[@BAUD] (the rate is found when not given), gpsd://HOST[:PORT] or none.")

@@ -12,7 +12,7 @@ from gatewayd.config.layers import Layers
 from gatewayd.config.problem import Place, Problem
 from gatewayd.config.settings import Setting
 from gatewayd.core.model import Tag, TagEvent
-from gatewayd.core.tags import FAMILIES, bthome
+from gatewayd.core.tags import FAMILIES, bthome, itag
 
 _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
     setting.key: setting
@@ -31,6 +31,8 @@ IDENTIFIED_BY: Final = {
 }
 # Only this format can prove itself with a key.
 KEYED_FORMAT: Final = bthome.NAME
+# Only this one is connected, so that it can be told anything.
+BEEPING_FORMAT: Final = itag.NAME
 
 
 def check_tags(layers: Layers) -> Iterator[Problem]:
@@ -41,6 +43,7 @@ def check_tags(layers: Layers) -> Iterator[Problem]:
             yield from _check_identity(layers, section, place)
             yield from _check_shared(layers, section, owners)
             yield from _check_key(layers, section)
+            yield from _check_beep(layers, section)
         yield from _check_events(layers, section)
 
 
@@ -82,6 +85,15 @@ def _check_key(layers: Layers, section: str) -> Iterator[Problem]:
     tag_format = layers.value(settings.TAG_FORMAT, section)
     if entry and tag_format != KEYED_FORMAT:
         yield Problem.of(entry, f"format = {KEYED_FORMAT} with it, the only one that takes a key", tag_format)
+
+
+def _check_beep(layers: Layers, section: str) -> Iterator[Problem]:
+    entry = layers.entry(settings.TAG_BEEP, section)
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    if entry and layers.value(settings.TAG_BEEP, section) and tag_format != BEEPING_FORMAT:
+        yield Problem.of(
+            entry, f"format = {BEEPING_FORMAT} with it, the only one that can be told", tag_format
+        )
 
 
 def _check_events(layers: Layers, section: str) -> Iterator[Problem]:
@@ -140,6 +152,7 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
         alarm_on=frozenset(TagEvent) - {TagEvent.NONE} - tests if alarms is None else alarms,
         test_on=tests,
         lost_after_s=layers.value(settings.TAG_LOST_AFTER, section),
+        beep=layers.value(settings.TAG_BEEP, section),
     )
 
 

@@ -114,6 +114,7 @@ class TagReport:
     identity: Mapping[str, str | int] | None = None  # iBeacon uuid/major/minor, Eddystone namespace/instance
     presses: Presses | None = None  # of the event in `buttons`, which is there whether or not it happens now
     measurements: Mapping[str, float] = field(default_factory=dict)  # e.g. temperature_c
+    once: bool = False  # told once for each press, over a connection: never a copy
     raw: bytes = b""  # the frame as heard where it could not be read: tells a copy from another
 
     @property
@@ -138,6 +139,12 @@ class Tag:
     alarm_on: frozenset[TagEvent] = frozenset(set(TagEvent) - {TagEvent.NONE})
     test_on: frozenset[TagEvent] = frozenset()
     lost_after_s: float = 60.0
+    beep: bool = False  # it tells its wearer how far the alarm has come
+
+    @property
+    def feedback(self) -> str:
+        """How the gateway tells its wearer about an alarm: "beep", or "none"."""
+        return "beep" if self.beep else "none"
 
 
 class Mode(StrEnum):
@@ -165,6 +172,15 @@ class Press:
     copy_key: str | None = None  # what its copies have in common, and no press near it; None: only time tells
     battery_pct: int | None = None
     rssi_dbm: int | None = None
+    feedback: str = "none"  # `Tag.feedback`
+
+
+class Told(StrEnum):
+    """What a wearer can be told of their alarm."""
+
+    STORED = "stored"  # the disk has it, or the broker: it cannot get lost any more
+    RECEIVED = "received"  # somebody's console at ops has it
+    ON_THE_WAY = "on the way"  # somebody is coming
 
 
 # --- where we are -------------------------------------------------------------------------------------------

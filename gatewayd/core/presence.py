@@ -18,7 +18,8 @@ One activation of a button is heard many times, and some of it again much later.
    heartbeats, with the wrong key configured, raises at once and goes on: that cannot be overlooked.)
 5. A frame with neither packet id nor counter is a press on the rising edge: its event was not heard for
    `EVENT_SILENCE_S`, or a frame with no event, or another event, came between. So is an identity on the air
-   (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`.
+   (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`. What comes once for each press
+   (`TagReport.once`: a notification over a connection) is a press, however soon after another.
 6. A frame that counts presses (`TagReport.presses`) is a press when its count is another than the last one of
    its kind of press, and either the button is used now or the tag was heard within `COUNT_SILENCE_S` before:
    then the frames of the press itself were lost. What was pressed in a longer silence was out of our hearing,
@@ -190,6 +191,8 @@ def observe(
     frames, edge, counts = presence.frames, presence.edge, presence.counts
     if report.presses is not None:
         counts, new = _next_count(presence, report.buttons[0], report.presses, heard)
+    elif report.once:
+        new = True
     elif frame is None:
         edge, new = _next_edge(edge, report, heard)
     else:
@@ -225,6 +228,7 @@ def observe(
         copy_key=frame.content if frame is not None else key if report.presses is not None else None,
         battery_pct=presence.battery_pct,
         rssi_dbm=rssi_dbm,
+        feedback=tag.feedback,
     )
 
 

@@ -19,6 +19,7 @@ from dbus_fast import BusType, Message, MessageFlag, MessageType, NameFlag, Vari
 from dbus_fast.aio import MessageBus
 
 from gatewayd.sim.devices import Adapter, Monitor, Properties, new_device, news
+from gatewayd.sim.gatt import Gatt
 from gatewayd.sim.tag import Frame
 
 SERVICE: Final = "org.bluez"
@@ -57,6 +58,15 @@ class BlueZ:
         self._monitors = monitors
         self._chip_filter = chip_filter
         self._adapters = {"/org/bluez/hci0": Adapter(address=ADDRESS)}
+        self.gatt = Gatt(
+            changed=self._changed,
+            added=lambda path, found: self._signal(
+                "/", OBJECTS, "InterfacesAdded", "oa{sa{sv}}", [path, found]
+            ),
+            device=lambda path: next(
+                (a.devices[path] for a in self._adapters.values() if path in a.devices), None
+            ),
+        )
         self._told: set[int] = set()  # serials of calls that want no answer
         self._reads: dict[int, tuple[str, str]] = {}  # serial of a GetManagedObjects -> client and path
         self._methods: dict[tuple[str | None, str | None], Callable[[Message, Adapter], Message]] = {
@@ -102,6 +112,7 @@ class BlueZ:
 
     async def stop(self) -> None:
         """Leave the bus as a killed bluetoothd does: scans, monitors and devices are forgotten."""
+        self.gatt.lose_all()
         for adapter in self._adapters.values():
             for forgotten in (adapter.scans, adapter.filters, adapter.monitors, adapter.devices):
                 forgotten.clear()
@@ -123,6 +134,7 @@ class BlueZ:
             adapter.powered = on
             if not on:
                 self._end_discovery(path, adapter)
+                self.gatt.lose_all()
             self._changed(path, ADAPTER, {"Powered": Variant("b", on)})
 
     def end_discovery(self) -> None:
@@ -212,6 +224,8 @@ class BlueZ:
                 self.advertise(self.meanwhile.popleft())
             return Message.new_method_return(message, "a{oa{sa{sv}}}", [objects])
         adapter = self._adapters.get(message.path or "")
+        if adapter is None and (told := self.gatt.answer(message)) is not None:
+            return True if member in self.hangs else told
         if adapter is None:
             return Message.new_error(message, f"{_BUS}.Error.UnknownObject", f"no object {message.path}")
         method = self._methods.get((message.interface, member))
@@ -229,6 +243,7 @@ class BlueZ:
 
     def _forget(self, client: str) -> None:
         """A client left the bus: its scan, its filters and its monitors end."""
+        self.gatt.forget(client)
         for path, adapter in self._adapters.items():
             adapter.filters.pop(client, None)
             for key in [key for key in adapter.monitors if key[0] == client]:
@@ -332,7 +347,7 @@ class BlueZ:
         for path, adapter in self._adapters.items():
             objects[path] = self._interfaces(adapter)
             objects |= {device: {DEVICE: known} for device, known in adapter.devices.items()}
-        return objects
+        return objects | self.gatt.objects()
 
     def _changed(self, path: str, interface: str, changed: Properties, gone: list[str] | None = None) -> None:
         self._signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, changed, gone or []])

@@ -210,6 +210,7 @@ def _tag(press: Press) -> Body:
             "format": press.format,
             "event": press.event.value,
             "button": press.button,
+            "feedback": press.feedback,
         }
     )
 

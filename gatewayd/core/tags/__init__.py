@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 from gatewayd.core.model import Advertisement, TagEvent, TagReport
-from gatewayd.core.tags import bthome, eddystone, ela, ibeacon, kontakt, minew, moko
+from gatewayd.core.tags import bthome, eddystone, ela, ibeacon, itag, kontakt, minew, moko
 
 Decoder: TypeAlias = Callable[[Advertisement, bytes | None], TagReport | None]
 
@@ -25,7 +25,7 @@ class Family(NamedTuple):
 # By the name used in `[tag NAME] format` and in every message. A new family is a module, named here.
 FAMILIES: Final[Mapping[str, Family]] = {
     family.NAME: Family(family.decode, family.IDENTIFIED_BY)
-    for family in (bthome, eddystone, ela, ibeacon, kontakt, minew, moko)
+    for family in (bthome, eddystone, ela, ibeacon, itag, kontakt, minew, moko)
 }
 
 

@@ -8,7 +8,7 @@ duplicate filter off, for the scan beside it too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -152,6 +152,28 @@ class Bluetoothd:
         objects = await self._objects()
         return {path: unpack_variants(found) for path, found in objects.items() if DEVICE in found}
 
+    async def below(self, path: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """An object and what lies below it, a device's services and characteristics: as `devices`."""
+        objects = await self._objects()
+        return {at: unpack_variants(objects[at]) for at in objects if f"{at}/".startswith(f"{path}/")}
+
+    async def listen(self, path: str, hear: Callable[[Message], None]) -> None:
+        """Have `hear` called with each change of a property of an object or what lies below it."""
+        rule = f"type='signal',sender='{_BLUEZ}',interface='{_PROPERTIES}',path_namespace='{path}'"
+        await self._call(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", rule)
+
+        def receive(message: Message) -> None:
+            if message.member == "PropertiesChanged" and f"{message.path}/".startswith(f"{path}/"):
+                hear(message)
+
+        self._bus.add_message_handler(receive)
+
+    async def ask(
+        self, path: str, interface: str, member: str, *arguments: object, signature: str = ""
+    ) -> list[Any]:
+        """Call a method of an object; its results."""
+        return await self._call(_BLUEZ, path, interface, member, *arguments, signature=signature)
+
     async def adapter(self, path: str) -> Adapter:
         """One adapter as it is now. Fails at once where bluetoothd died: D-Bus does not start it first."""
         (properties,) = await self._call(
@@ -235,7 +257,7 @@ class Bluetoothd:
         path: str,
         interface: str,
         member: str,
-        *arguments: str,
+        *arguments: object,
         signature: str | None = None,
         flags: MessageFlag = MessageFlag.NONE,
     ) -> list[Any]:
