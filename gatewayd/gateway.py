@@ -17,6 +17,7 @@ from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
 from gatewayd.core import command, desk, payload, tags, topic
 from gatewayd.core.alarm.model import WIRED
+from gatewayd.core.button import to_wearer
 from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import (
     Advertisement,
@@ -51,8 +52,6 @@ CHUNKS_UNTOLD: Final = 1_000
 SEEN_S: Final = 30.0  # a tag heard this recently counts as heard, in the STATUS line
 
 _Value = TypeVar("_Value")
-# What of an alarm's handling its wearer is told of.
-_TOLD: Final = {"received": Told.RECEIVED, "responding": Told.ON_THE_WAY}
 _MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALARM_CLOSED}
 
 # The kinds of record in the outbox.
@@ -342,7 +341,8 @@ class Gateway:
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
                     _log(effect.draft)
-                    self._tell_handling(effect.draft)
+                    if (told := to_wearer(effect.draft)) is not None:
+                        self._tell(*told)
                 case alarms.Forget():
                     self.recorder.forget(effect.alarm)
                 case _:
@@ -407,12 +407,6 @@ class Gateway:
             self._tell(alarm, Told.STORED)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
         logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
-
-    def _tell_handling(self, draft: Draft) -> None:
-        where = topic.parse(draft.topic)
-        told = _TOLD.get(str(draft.body.get("type"))) if where is not None else None
-        if where is not None and where.kind is topic.Kind.ALARM_EVENT and told is not None and where.alarm:
-            self._tell(where.alarm, told)
 
     def _tell(self, alarm: str, told: Told) -> None:
         """Tell the wearer of the tag that an alarm is of."""

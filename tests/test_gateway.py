@@ -17,8 +17,9 @@ from gatewayd.core import command, topic
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.journal import MessageId
-from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass
+from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass, Told
 from gatewayd.core.presence import BURST_S
+from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import ALARM, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
@@ -74,10 +75,17 @@ class Room:
 
     disk: Disk = field(default_factory=Disk)
     accepted: list[str] = field(default_factory=list)
+    told: list[tuple[str, Told]] = field(default_factory=list)
     now_s: float = 1_000.0
 
     def __post_init__(self) -> None:
-        self.gateway = Gateway(configured(), run="run", now=self.now, accepted=self.accepted.append)
+        self.gateway = Gateway(
+            configured(),
+            run="run",
+            now=self.now,
+            accepted=self.accepted.append,
+            tell_wearer=lambda tag, told: self.told.append((tag, told)),
+        )
         self.gateway.sender = self.disk
 
     def now(self) -> Instant:
@@ -327,3 +335,49 @@ async def test_a_vehicle_does_not_stand_where_a_depot_does(room: Room) -> None:
     room.press()
     (raised,) = room.disk.events("raised")
     assert "position" not in raised
+
+
+async def test_a_press_told_over_a_connection_is_one_however_soon_after_another(room: Room) -> None:
+    """Each notification came once: the second of two is counted, though it says the same."""
+    for _ in range(2):
+        room.gateway.on_report(TAG_NAME, itag.notified(b"\x01"), room.now_s)
+    (raised,) = room.disk.events("raised")
+    assert raised["tag"]["format"] == "itag"
+    assert json.loads(room.disk.records[ALARM][raised["alarm"]])["presses"] == 2
+
+
+async def test_what_is_told_over_a_connection_before_the_records_are_read_is_kept() -> None:
+    room = Room()
+    room.gateway.on_report(TAG_NAME, itag.notified(b"\x01"), room.now_s)
+    assert room.disk.batches == []
+    room.gateway.restore({})
+    assert len(room.disk.events("raised")) == 1
+
+
+async def test_a_tag_that_is_configured_no_more_tells_nothing(room: Room) -> None:
+    """A report may be under way while a reload takes its tag out."""
+    room.gateway.on_report("gone", itag.notified(b"\x01"), room.now_s)
+    assert room.disk.events("raised") == []
+
+
+@pytest.mark.parametrize("hops", [(HopKind.STORED, HopKind.CONFIRMED), (HopKind.CONFIRMED, HopKind.STORED)])
+async def test_the_wearer_is_told_once_that_the_alarm_is_safe_and_then_that_it_is_received(
+    room: Room, hops: tuple[HopKind, ...]
+) -> None:
+    """Disk or broker, whichever is first; a person at ops after that."""
+    room.press()
+    room.hop(HopKind.PUBLISHED)
+    assert room.told == []
+    room.hop(hops[0])
+    assert room.told == [(TAG_NAME, Told.STORED)]
+    room.hop(hops[1])
+    (raised,) = room.disk.events("raised")
+    room.command("alarm/received", alarm=raised["alarm"])
+    assert room.told == [(TAG_NAME, Told.STORED), (TAG_NAME, Told.RECEIVED)]
+
+
+async def test_the_wired_button_has_no_wearer_to_tell(room: Room) -> None:
+    room.gateway.on_wired_press(room.now())
+    room.hop(HopKind.STORED)
+    assert room.accepted == ["disk"]
+    assert room.told == []

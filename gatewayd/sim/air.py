@@ -6,6 +6,8 @@ that several may be under way; it ends when stdin does. Orders:
 
     press      address, key (hex), event (1), for_s (3): answered with `at_s`, when its first copy went out
     heartbeat  address, key (hex)
+    button     address: a tag that must be connected is there from now on, and advertises until it is
+    push       address: it is pressed; answered with `told`, whether anybody heard it, and `beeps` so far
     flood      rate (a second), addresses, for_s: answered when it is over, with `sent`
     power      on
     unplug     adapter;  plug  adapter, address
@@ -25,6 +27,7 @@ from typing import Any, Final
 
 from gatewayd.sim.bluez import ADDRESS, BlueZ
 from gatewayd.sim.dbus import SYSTEM_BUS
+from gatewayd.sim.gatt import GattTag
 from gatewayd.sim.tag import Frame, SimulatedTag
 
 COPY_EVERY_S: Final = 0.1  # a pressed tag's advertising interval, as the common ones have it
@@ -40,6 +43,14 @@ async def burst(bluez: BlueZ, frame: Frame, for_s: float) -> None:
         await asyncio.sleep(COPY_EVERY_S)
         if time.monotonic() >= until_s:
             return
+
+
+async def wait_for_connections(bluez: BlueZ, tag: GattTag) -> None:
+    """Advertise whenever it is not connected, as a tag does that tells its presses over a connection."""
+    while True:
+        if not tag.connected:
+            bluez.advertise(Frame(address=tag.address, name="iTAG"))
+        await asyncio.sleep(COPY_EVERY_S)
 
 
 async def flood(bluez: BlueZ, rate: int, addresses: int, for_s: float) -> int:
@@ -70,6 +81,7 @@ class Air:
     def __init__(self, bluez: BlueZ) -> None:
         self._bluez = bluez
         self._tags: dict[str, SimulatedTag] = {}
+        self._buttons: dict[str, GattTag] = {}
         self._bursts: set[asyncio.Task[None]] = set()
 
     async def obey(self, order: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +92,16 @@ class Air:
                 frame = self._tag(order).press(int(order.get("event", 1)))
                 at_s = time.monotonic()
                 task = asyncio.create_task(burst(bluez, frame, float(order.get("for_s", 3))), name="burst")
-                self._bursts.add(task)
-                task.add_done_callback(self._bursts.discard)
+                self._keep(task)
                 return {"at_s": at_s}
             case "heartbeat":
                 bluez.advertise(self._tag(order).heartbeat())
+            case "button":
+                tag = self._buttons[order["address"]] = bluez.gatt.add(GattTag(address=str(order["address"])))
+                self._keep(asyncio.create_task(wait_for_connections(bluez, tag), name="button"))
+            case "push":
+                tag = self._buttons[order["address"]]
+                return {"told": bluez.gatt.press(tag), "beeps": tag.beeps}
             case "flood":
                 sent = await flood(bluez, int(order["rate"]), int(order["addresses"]), float(order["for_s"]))
                 return {"sent": sent}
@@ -103,6 +120,10 @@ class Air:
             case other:
                 raise ValueError(f"expected a known order, got {other!r}")
         return {}
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._bursts.add(task)
+        task.add_done_callback(self._bursts.discard)
 
     def _tag(self, order: Mapping[str, Any]) -> SimulatedTag:
         address = str(order["address"])

@@ -1,8 +1,8 @@
-"""A tag that must be connected, of the iTAG kind, as bluetoothd shows it; and what is connected at a stand-in.
+"""Tags that must be connected, of the iTAG kind, as bluetoothd shows them.
 
-`bluez.gatt.add(GattTag(address))`, then let it advertise like any other: it is connected when a client asks.
-It behaves like BlueZ 5.82 as far as a button depends on it: services appear with the first connection, a value
-is signalled only while somebody asked to be notified, a client that leaves ends its notifications but not the
+`bluez.gatt.add(GattTag(address=…))`, then let it advertise like any other: it connects when a client asks.
+Like BlueZ 5.82 as far as a button depends on it: services appear with the first connection, a value is
+signalled only while somebody asked to be notified, a client that leaves ends its notifications but not the
 connection.
 """
 

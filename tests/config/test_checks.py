@@ -157,7 +157,7 @@ def test_an_identity_of_another_format_is_an_error() -> None:
         "format = ibeacon with it, got bthome"
     )
     assert error(IBEACON + "address = C4:11:22:33:44:55").endswith(
-        "format = bthome or ela or kontakt or minew or moko with it, got ibeacon"
+        "format = bthome or ela or itag or kontakt or minew or moko with it, got ibeacon"
     )
     assert errors(IBEACON + "address = C4:11:22:33:44:55", "[tag b]\naddress =") == []
 
@@ -195,6 +195,15 @@ def test_a_key_belongs_to_bthome() -> None:
     assert error(IBEACON + "key_credential = k").endswith(
         "expected format = bthome with it, the only one that takes a key, got ibeacon"
     )
+
+
+def test_only_what_is_connected_can_beep() -> None:
+    assert error(IBEACON + "beep = yes").endswith(
+        "expected format = itag with it, the only one that can be told, got ibeacon"
+    )
+    assert not loaded(IBEACON + "beep = no").config.tags[0].beep
+    tag = loaded("[tag a]\nformat = itag\naddress = C4:11:22:33:44:55\nbeep = yes").config.tags[0]
+    assert (tag.beep, tag.feedback) == (True, "beep")
 
 
 def test_what_is_a_test_raises_no_alarm() -> None:

@@ -263,6 +263,7 @@ def test_a_press_raises_an_alarm_at_once(world: World) -> None:
             "auth": "none",
             "format": "bthome",
             "event": "press",
+            "feedback": "none",
         },
         "recent": [],
         "hops_ms": {"heard": 0, "decided": 4.0},

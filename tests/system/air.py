@@ -70,12 +70,16 @@ class Air:
 
     async def transmitter(self, address: str) -> Transmitter:
         """A device that can advertise."""
+        return Transmitter(await self.device(address))
+
+    async def device(self, address: str) -> Device:
+        """A device with a controller of its own."""
         controller = Controller("tag", link=self._link)
         device = Device(
             name="tag", address=Address(address), host=Host(controller, AsyncPipeSink(controller))
         )
         await device.power_on()
-        return Transmitter(device)
+        return device
 
 
 class _Adapter(Controller):

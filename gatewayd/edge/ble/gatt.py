@@ -64,7 +64,7 @@ class Connection:
         )
 
     async def notify(self, name: Name, hear: Callable[[bytes], None]) -> None:
-        """Have `hear` called with each value that is notified; and with what is read of it, so never read it."""
+        """Have `hear` called with each value notified; and with what is read of it, so never read it."""
         self._hearers[self._paths[name]] = hear
         await self._bluetoothd.ask(self._paths[name], _CHARACTERISTIC, "StartNotify")
 
