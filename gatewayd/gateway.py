@@ -401,9 +401,7 @@ class Gateway:
         """Tell the room, and the journal, that an alarm is safe from now on."""
         self._accepted(by)
         known = self._alarms.get(alarm)
-        if (
-            known is not None and known.stored is None and known.confirmed is None
-        ):  # not told by the other yet
+        if known is not None and known.stored is None and known.confirmed is None:  # the first of the two
             self._tell(alarm, Told.STORED)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
         logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)

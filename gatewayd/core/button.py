@@ -33,7 +33,8 @@ NEAR_S: Final = 5.0
 PAUSE_S: Final = (0.5, 2.0, 5.0, 15.0)
 # A connection that lasted so long was a good one: LE links that are not wanted end within seconds.
 LASTED_S: Final = 30.0
-LOOK_EVERY_S: Final = 30.0
+# Of a thousand devices in range the answer takes the event loop a good part of a second.
+LOOK_EVERY_S: Final = 300.0
 
 
 class Do(StrEnum):

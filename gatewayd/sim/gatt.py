@@ -111,6 +111,8 @@ class Gatt:
             return None
         if (message.interface, message.member) == (_PROPERTIES, "Get") and not below:
             return Message.new_method_return(message, "v", [known[message.body[1]]])
+        if (message.interface, message.member) == (_PROPERTIES, "GetAll") and not below:
+            return Message.new_method_return(message, "a{sv}", [known])
         if message.interface == _DEVICE and message.member == "Connect":
             self._connect(device, tag)
             return Message.new_method_return(message)

@@ -177,7 +177,7 @@ class _Button:
                 await connection.confirm()
                 await self._prove(connection)
                 due_s = time.monotonic() + self._timing.beat_s
-            while self._untold:
+            while self._untold and connection.connected:
                 await self._beep(connection, self._untold.popleft())
             await bluetoothd.change(max(due_s - time.monotonic(), 0.0))
 

@@ -71,8 +71,9 @@ class Connection:
     async def join(self, *, limit_s: float) -> None:
         """Connect, unless it is, and wait up to `limit_s` seconds for its services to be known."""
         await self._bluetoothd.listen(self._path, self._note)
-        found = (await self._bluetoothd.below(self._path)).get(self._path, {}).get(DEVICE, {})
-        self.connected, self._resolved = bool(found.get("Connected")), bool(found.get("ServicesResolved"))
+        # Once more: what changed before we listened was not signalled to us.
+        (found,) = await self._bluetoothd.ask(self._path, _PROPERTIES, "GetAll", DEVICE, signature="s")
+        self.connected, self._resolved = found["Connected"].value, found["ServicesResolved"].value
         if not self.connected:
             await self._bluetoothd.ask(self._path, DEVICE, "Connect")
             self.connected = True
