@@ -199,7 +199,6 @@ async def test_a_tag_that_an_earlier_run_left_connected_is_taken_over(bluez: Blu
         await until(lambda: bool(scanner.discovered_devices))
         client = BleakClient(scanner.discovered_devices[0])
         await client.connect()
-    bluez.gatt.forget(next(iter(bluez.gatt.objects())))
     async with serving(bluez) as ear:
         await connected(bluez, tag)
         bluez.gatt.press(tag)
