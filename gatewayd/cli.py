@@ -6,10 +6,11 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from gatewayd import __version__
 
@@ -36,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Quote no key that somebody typed as an argument."""
+        super().error(re.sub("[0-9A-Fa-f]{32,}", "****", message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; the manual and the shell's completion are made from it, too."""
-    parser = argparse.ArgumentParser(
-        prog="gatewayd", description="Relays panic alarms, position and sound over MQTT."
-    )
+    parser = _Parser(prog="gatewayd", description="Relays panic alarms, position and sound over MQTT.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -65,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
     _outbox_commands(commands.add_parser("outbox", help="what waits for a broker"))
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
-    _tags_commands(commands.add_parser("tags", help="tags on the air"))
+    _tags_commands(commands.add_parser("tags", help="the tags that call for help: hear them, assign them"))
     _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
     return parser
 
@@ -167,14 +172,19 @@ def _demo_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _tags_commands(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.enrol.arguments import enrol
+
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    scan = commands.add_parser("scan", help="what is on the air, decoded, strongest first")
+    scan = commands.add_parser(
+        "scan", help="what is on the air, decoded: the newest press first, then by level"
+    )
     _config_option(scan)
     scan.add_argument(
         "--seconds", type=float, metavar="S", help="how long to listen; default: until interrupted"
     )
     scan.add_argument("--json", action="store_true", help="one JSON object for each change heard")
     scan.set_defaults(command=_tags_scan)
+    enrol(commands)
 
 
 def _decode_commands(parser: argparse.ArgumentParser) -> None:

@@ -14,14 +14,25 @@ from hypothesis import strategies as st
 from gatewayd.config.layers import Layers
 from gatewayd.config.load import assemble
 from gatewayd.core.model import Advertisement, Tag
-from gatewayd.core.tags import eddystone
+from gatewayd.core.tags import eddystone, minew, moko
 from gatewayd.scan import scan
 from gatewayd.scan.heard import DEVICES, SETTLE_S, SLOTS, STRANGERS_PER_S, TELL_EVERY_S, Air, Line
-from gatewayd.scan.show import HEADINGS, LIT_S, LiveView, PlainView, cells, section, table, to_json
+from gatewayd.scan.show import (
+    HEADINGS,
+    LIT_S,
+    NEW,
+    LiveView,
+    PlainView,
+    cells,
+    pressed,
+    section,
+    table,
+    to_json,
+)
 from gatewayd.sim.air import burst
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.dbus import PrivateBus
-from gatewayd.sim.tag import Frame, SimulatedTag
+from gatewayd.sim.tag import BTHOME, Frame, SimulatedTag
 
 TAG = "C4:11:22:33:44:55"
 OTHER = "C4:11:22:33:44:66"
@@ -117,6 +128,16 @@ def test_an_assigned_tag_is_called_by_its_name_and_read_with_its_key() -> None:
     assert (said["tag"], said["event"], said["auth"], said["press"]) == ("anna", "press", "ok", True)
 
 
+def test_the_newest_press_is_on_top() -> None:
+    """However weak it is; a press again brings it up again."""
+    air, one, two = Air(()), SimulatedTag(TAG), SimulatedTag(OTHER)
+    air.hear(advertisement(SimulatedTag("C4:11:22:33:44:77").heartbeat(), 1000, rssi_dbm=-20))
+    for second, (tag, rssi_dbm) in enumerate([(one, -90), (two, -50), (one, -90)], start=1001):
+        air.hear(advertisement(tag.press(), second, rssi_dbm=rssi_dbm))
+        assert air.lines()[0].address == tag.address
+    assert [line.rssi_dbm for line in air.lines()] == [-90, -50, -20]
+
+
 def test_tags_come_before_strangers_and_the_strongest_first() -> None:
     air = Air(())
     air.hear(advertisement(stranger(1), rssi_dbm=-30))
@@ -196,12 +217,41 @@ def test_json_of_a_tag_says_all_that_is_known_of_it() -> None:
 def test_the_table_has_a_row_for_each_line_and_marks_who_was_pressed() -> None:
     rows = table([line_of(SimulatedTag(TAG).press()), line_of(stranger(1))])
     assert rows[0].split() == [heading for heading in HEADINGS if heading]
-    assert rows[1].split()[:5] == ["*", "-60", TAG, "bthome", "press"]
+    assert rows[1].split()[:8] == ["*", "-60", "(new)", TAG, "press", "bthome", "none", "100"]
     assert rows[2].split() == ["-60", "E0:00:00:00:00:01"]
 
 
-def test_a_frame_that_cannot_be_read_says_so() -> None:
-    assert "not readable without its key" in cells(line_of(SimulatedTag(TAG, key=KEY).press()), lit=False)[-1]
+@pytest.mark.parametrize(
+    ("key", "tag", "expected"),
+    [
+        (None, None, "none"),
+        (KEY, None, "needs its key"),
+        (KEY, Tag(name="anna", format="bthome", address=TAG), "needs its key"),
+        (KEY, Tag(name="anna", format="bthome", address=TAG, key=KEY, key_expected=True), "ok"),
+        (KEY, Tag(name="anna", format="bthome", address=TAG, key=KEY[::-1], key_expected=True), "wrong key"),
+        (KEY, Tag(name="anna", format="bthome", address=TAG, key_expected=True), "key not found"),
+    ],
+)
+def test_a_line_says_what_proves_it_or_what_is_missing(
+    key: bytes | None, tag: Tag | None, expected: str
+) -> None:
+    """A key that only root may read is not the same as one that is wrong."""
+    line = line_of(SimulatedTag(TAG, key=key).press(), *([] if tag is None else [tag]))
+    assert cells(line, lit=False)[HEADINGS.index("proof")] == expected
+
+
+def test_a_tag_that_could_be_assigned_is_marked_and_its_battery_shown() -> None:
+    """What is assigned has its name there; what has no button, nothing."""
+    tag, battery = HEADINGS.index("tag"), HEADINGS.index("battery")
+    frame = SimulatedTag(TAG, battery_pct=88).press()
+    new = cells(line_of(frame), lit=False)
+    assert (new[tag], new[battery]) == (NEW, "88 %")
+    assert cells(line_of(frame, Tag(name="anna", format="bthome", address=TAG)), lit=False)[tag] == "anna"
+    telemetry = Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY})
+    assert (cells(line_of(telemetry), lit=False)[tag], cells(line_of(stranger(1)), lit=False)[tag]) == (
+        "",
+        "",
+    )
 
 
 @given(st.text(max_size=300))
@@ -219,8 +269,9 @@ def test_no_name_drives_the_terminal(name: str) -> None:
         SimulatedTag(TAG, key=KEY).press(),
         Frame(address=TAG, manufacturer_data={0x4C: IBEACON}),
         Frame(address=TAG, service_data={eddystone.SERVICE: UID}),
+        Frame(address=TAG, service_data={moko.SERVICE: bytes.fromhex("20 02 0107")}),
     ],
-    ids=["bthome", "encrypted bthome", "ibeacon", "eddystone"],
+    ids=["bthome", "encrypted bthome", "ibeacon", "eddystone", "moko"],
 )
 def test_the_section_that_is_offered_assigns_the_tag(frame: Frame) -> None:
     """Pasted into a configuration, it is good, and the tag is known."""
@@ -235,9 +286,17 @@ def test_the_section_that_is_offered_assigns_the_tag(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [stranger(1), Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY})]
+    "frame",
+    [
+        stranger(1),
+        Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY}),
+        Frame(address=TAG, service_data={minew.SERVICE: bytes.fromhex("A1 08 64")}),
+        Frame(address=TAG, service_data={BTHOME: bytes.fromhex("40 0164")}),
+    ],
+    ids=["stranger", "telemetry", "minew", "a sensor"],
 )
-def test_no_section_is_offered_for_what_names_no_tag(frame: Frame) -> None:
+def test_no_section_is_offered_for_what_names_no_tag_or_has_no_button(frame: Frame) -> None:
+    """What cannot be pressed cannot call for help."""
     assert section(line_of(frame)) == []
 
 
@@ -253,7 +312,7 @@ def test_plain_lines_mark_a_press_and_offer_its_section_once() -> None:
     view.tick(1000.0)
     view.close()
     text = out.getvalue()
-    assert text.startswith(f"*  -60   {TAG}")
+    assert text.startswith(f"*  -60   (new)       {TAG}")
     assert text.count("[tag NAME]") == 1
     assert text.rstrip().splitlines()[-2].split() == [heading for heading in HEADINGS if heading]
     assert err.getvalue() == "hci0 scans and hears\n"
@@ -278,10 +337,17 @@ def test_the_live_table_lights_a_pressed_tag_for_a_while_and_offers_its_section(
             pictures.append(capture.get())
         assert "\x1b[1;37;41m" in pictures[0]
         assert "\x1b[1;37;41m" not in pictures[1]
-        for expected in (TAG, f"address = {TAG}", "hci0 scans and hears"):
+        for expected in (TAG, f"address = {TAG}", "tags add NAME --from-scan", "hci0 scans and hears"):
             assert expected in pictures[1]
     finally:
         view.close()
+
+
+def test_the_live_table_says_of_a_press_whose_tag_it_is_when_it_is_assigned() -> None:
+    assert pressed(line_of(SimulatedTag(TAG).press(), Tag(name="anna", format="bthome", address=TAG))) == [
+        "",
+        "pressed last: anna, which is assigned already",
+    ]
 
 
 # --- listening ----------------------------------------------------------------------------------------------
@@ -338,6 +404,14 @@ async def test_it_ends_well_when_it_is_interrupted(
     assert f"address = {TAG}" in out
     assert "no tags are assigned, since there is no good configuration" in err
     assert "none.conf: expected a file that can be read, got" in err
+
+
+async def test_a_scan_that_is_refused_because_of_another_says_what_to_do(
+    bluez: BlueZ, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bluez.errors["StartDiscovery"] = "org.bluez.Error.InProgress"
+    assert await scan(config=tmp_path, credentials=None, seconds=None, as_json=True) == 1
+    assert "or `systemctl stop gatewayd` while this runs" in capsys.readouterr().err
 
 
 async def test_without_an_adapter_it_fails_and_says_what_to_do(

@@ -63,11 +63,13 @@ def read_machine_id(path: Path = MACHINE_ID) -> str:
         return ""
 
 
-def load(path: Path | None, *, credentials: Path | None, machine_id: str) -> Loaded:
+def load(
+    path: Path | None, *, credentials: Path | None, machine_id: str, added: tuple[Path, bytes] | None = None
+) -> Loaded:
     """Load the configuration of a file or folder; None: of `/etc/gatewayd`.
 
-    `credentials` is `$CREDENTIALS_DIRECTORY`, `machine_id` what `read_machine_id` returned. Raises
-    `ConfigurationError` with all errors at once.
+    `credentials` is `$CREDENTIALS_DIRECTORY`, `machine_id` what `read_machine_id` returned. `added` is one
+    more file, the last one, judged as if it were there. Raises `ConfigurationError` with all errors at once.
     """
     layers = Layers()
     problems: list[Problem] = []
@@ -76,6 +78,8 @@ def load(path: Path | None, *, credentials: Path | None, machine_id: str) -> Loa
             layers.add(_read(file), str(file))
         except OSError as error:
             problems.append(_problem(file, "a file that can be read", error))
+    if added is not None:
+        layers.add(added[1], str(added[0]))
     return assemble(layers, problems, credentials=credentials, machine_id=machine_id)
 
 
@@ -126,6 +130,12 @@ def keep(loaded: Loaded, state: Path) -> Problem | None:
     except OSError as error:
         return _problem(path, "a place to keep the last good configuration", error)
     return None
+
+
+def drop_ins(folder: Path) -> Path:
+    """Return where a file must be put to be read with the configuration of a folder."""
+    has_main = (folder / MAIN).exists() or (folder / DROP_INS).exists()
+    return folder / DROP_INS if has_main else folder
 
 
 def merged(loaded: Loaded) -> str:

@@ -108,6 +108,32 @@ def _check_events(layers: Layers, section: str) -> Iterator[Problem]:
         yield Problem.of(entry, "events that could be read", TagEvent.UNKNOWN)
 
 
+def tag_section(
+    name: str,
+    *,
+    tag_format: str,
+    named_by: Mapping[str, str | int],
+    keyed: bool,
+    worker: str | None = None,
+) -> list[str]:
+    """Return the lines of the section that assigns a tag.
+
+    `named_by` are the settings that tell it from all others; a `keyed` one's key is the credential
+    `credential_name(name)`. Nothing is judged here: `check_tags` does that.
+    """
+    settings_of = {"format": tag_format, **named_by}
+    if keyed:
+        settings_of["key_credential"] = credential_name(name)
+    if worker is not None:
+        settings_of["worker"] = worker
+    return [f"[tag {name}]", *(f"{key} = {value}" for key, value in settings_of.items())]
+
+
+def credential_name(tag: str) -> str:
+    """Return what a tag's key is called among the credentials, unless somebody named it otherwise."""
+    return f"tag-{tag}"
+
+
 def in_words(events: frozenset[TagEvent]) -> str:
     """Return events as one writes them in the file."""
     return " ".join(event for event in TagEvent if event in events) or "none"

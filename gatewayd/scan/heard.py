@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Final
 
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Tag, TagReport
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
-from gatewayd.core.tags import FAMILIES, decode, describe
+from gatewayd.core.tags import FAMILIES, decode, describe, readable
 
 # A car park full of telephones; more than anybody reads.
 DEVICES: Final = 500
@@ -42,6 +43,7 @@ class Line:
     rssi_dbm: int | None = None
     heard_s: float = 0.0  # CLOCK_MONOTONIC
     report: TagReport | None = None  # None: no decoder claims what it sends
+    frame: Advertisement | None = None  # what it was heard in
     tag: Tag | None = None  # the assigned tag it is of
     presence: TagPresence = field(default_factory=TagPresence)
     press: bool = False  # what was heard last is a press
@@ -53,6 +55,20 @@ class Line:
     def stranger(self) -> bool:
         """Whether nothing speaks for its being a tag."""
         return self.report is None and self.tag is None
+
+    @property
+    def named_by(self) -> Mapping[str, str | int] | None:
+        """The settings that tell this tag from all others.
+
+        None for what names no tag, and for what has no button, and so can call no help.
+        """
+        if self.report is None:
+            return None
+        if self.report.identity is not None:
+            return self.report.identity
+        by_address = FAMILIES[self.report.format].identified_by == ("address",)
+        pressable = bool(self.report.buttons) or not readable(self.report)
+        return {"address": self.address} if by_address and pressable else None
 
     @property
     def strength_dbm(self) -> int:
@@ -92,9 +108,9 @@ class Air:
         return [line for line in told if line is not None]
 
     def lines(self) -> list[Line]:
-        """All lines, tags before strangers, and of each the strongest first."""
+        """All lines: what was pressed last, then tags, then strangers, and of these the strongest first."""
         found = [line for slots in self._devices.values() for line in slots.values()]
-        return sorted(found, key=lambda line: (line.stranger, -line.strength_dbm, line.address))
+        return sorted(found, key=_rank)
 
     def _take(
         self, slots: dict[str, Line], advertisement: Advertisement, tag: Tag | None, report: TagReport | None
@@ -111,6 +127,7 @@ class Air:
             rssi_dbm=line.rssi_dbm if advertisement.rssi_dbm is None else advertisement.rssi_dbm,
             heard_s=now_s,
             report=report,
+            frame=advertisement,
             tag=tag,
             presence=presence,
             press=press,
@@ -153,6 +170,12 @@ class Air:
 
         for address in sorted(self._devices, key=worth)[:DROPPED]:
             del self._devices[address]
+
+
+def _rank(line: Line) -> tuple[float, bool, int, str]:
+    """Where a line stands: the newest press first."""
+    pressed = inf if line.pressed_s is None else -line.pressed_s
+    return pressed, line.stranger, -line.strength_dbm, line.address
 
 
 def _was_sent(advertisement: Advertisement) -> bool:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TextIO
@@ -25,6 +26,11 @@ FAILED: Final = 1
 TICK_S: Final = 0.25  # a press is shown at once, as a person sees it
 # Between two ticks no more is told than this: a terminal that is slow loses lines, not the radio its time.
 WAITING: Final = 1000
+# BlueZ lets the daemon and this scan at once; it refuses while another start is under way or stuck.
+_TWO_SCANS: Final = (
+    "another program is at the adapter; try again, or `systemctl stop gatewayd` while this runs: then no"
+    " press is heard until `systemctl start gatewayd`"
+)
 
 
 async def scan(*, config: Path | None, credentials: Path | None, seconds: float | None, as_json: bool) -> int:
@@ -36,12 +42,26 @@ async def scan(*, config: Path | None, credentials: Path | None, seconds: float 
     logging.getLogger("bleak").setLevel(logging.ERROR)  # it warns of every connection that we drop ourselves
     settings, tags = _configured(config, credentials, sys.stderr)
     air = Air(tags)
-    listening = _Listening(air, _view(air, sys.stdout, sys.stderr, as_json=as_json))
-    failure = await listening.run(settings, seconds)
+    failure = await listen(settings, air, _view(air, sys.stdout, sys.stderr, as_json=as_json), seconds)
     if failure is not None:
         sys.stderr.write(f"gatewayd tags scan: {failure}\n")
         return FAILED
     return FINE
+
+
+async def listen(
+    settings: RadioSettings,
+    air: Air,
+    view: View,
+    seconds: float | None,
+    enough: Callable[[], bool] = lambda: False,
+) -> str | None:
+    """Let `air` hear what is on the air and `view` show it; return why it could not be done, or None.
+
+    It ends after `seconds` (None: not by itself), when it is interrupted, or once `enough` says so; that is
+    asked some times a second.
+    """
+    return await _Listening(air, view, enough).run(settings, seconds)
 
 
 def _configured(
@@ -72,9 +92,10 @@ def _view(air: Air, out: TextIO, err: TextIO, *, as_json: bool) -> View:
 class _Listening:
     """One run. The radio's calls are short: what they bring is shown between two ticks."""
 
-    def __init__(self, air: Air, view: View) -> None:
+    def __init__(self, air: Air, view: View, enough: Callable[[], bool]) -> None:
         self._air = air
         self._view = view
+        self._enough = enough
         self._waiting: deque[Line] = deque(maxlen=WAITING)
         self._stop = asyncio.Event()
         self._scans = False
@@ -96,6 +117,8 @@ class _Listening:
                     async with asyncio.timeout(left_s):
                         await self._stop.wait()
                 self._show()
+                if self._enough():
+                    break
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
@@ -112,7 +135,8 @@ class _Listening:
     def _report(self, state: State, detail: str) -> None:
         """A radio that never scanned is an error; one that did tries again by itself."""
         if state is State.FAILED and not self._scans:
-            self._failure = detail
+            in_progress = f": {_TWO_SCANS}" if "InProgress" in detail else ""
+            self._failure = f"{detail}{in_progress}"
             self._stop.set()
             return
         self._scans = True

@@ -7,18 +7,23 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from gatewayd.config.problem import shown
-from gatewayd.core.tags import describe, readable
+from gatewayd.config.tags import tag_section
+from gatewayd.core.tags import describe
 from gatewayd.scan.heard import Air, Line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HEADINGS: Final = ("", "dBm", "address", "name", "tag", "format", "event", "says")
+# Who is meant and whether it counts comes first: a narrow terminal cuts at the right.
+HEADINGS: Final = ("", "dBm", "tag", "address", "event", "format", "proof", "battery", "name", "says")
 LIT_S: Final = 10.0  # how long a pressed tag's line stays lit: time to look up from the tag
 NAME_CHARACTERS: Final = 24  # more of a name is not shown
 OFFERED: Final = 100  # sections; nobody enrols more tags at once, and a flood of them fills no memory
 PRESSED: Final = "*"
-_ELSEWHERE: Final = frozenset({"format", "event", "encrypted", "authenticated"})  # shown, but not as "says"
+NEW: Final = "(new)"  # a tag that could be assigned; no tag can be called that
+_BATTERY: Final = {"battery_pct": " %", "battery_mv": " mV"}
+# Shown, but not as "says".
+_ELSEWHERE: Final = frozenset({"format", "event", "encrypted", "authenticated", "auth", *_BATTERY})
 
 
 def to_json(line: Line) -> str:
@@ -32,19 +37,33 @@ def to_json(line: Line) -> str:
 def cells(line: Line, *, lit: bool) -> tuple[str, ...]:
     """A line's cells, under `HEADINGS`. Nothing in them can drive a terminal."""
     known = {} if line.report is None else describe(line.report)
-    says = [f"{name} {value}" for name, value in known.items() if name not in _ELSEWHERE]
-    if line.report is not None and not readable(line.report):
-        says.insert(0, "encrypted: not readable without its key")
+    new = NEW if line.named_by is not None else ""
     return (
         PRESSED if lit else "",
         "" if line.rssi_dbm is None else str(line.rssi_dbm),
+        new if line.tag is None else line.tag.name,
         line.address,
-        _short(line.name or ""),
-        "" if line.tag is None else line.tag.name,
-        str(known.get("format", "")),
         str(known.get("event", "")),
-        ", ".join(says),
+        str(known.get("format", "")),
+        proof(line),
+        next((f"{known[name]}{unit}" for name, unit in _BATTERY.items() if name in known), ""),
+        _short(line.name or ""),
+        ", ".join(f"{name} {value}" for name, value in known.items() if name not in _ELSEWHERE),
     )
+
+
+def proof(line: Line) -> str:
+    """Say what proves that a frame is its tag's, or what is missing for it."""
+    report = line.report
+    if report is None:
+        return ""
+    if report.authenticated:
+        return "ok"
+    if not report.encrypted:
+        return "none"
+    if line.tag is None or not line.tag.key_expected:
+        return "needs its key"
+    return "key not found" if line.tag.key is None else "wrong key"
 
 
 def table(lines: Iterable[Line]) -> list[str]:
@@ -56,21 +75,23 @@ def table(lines: Iterable[Line]) -> list[str]:
 
 def section(line: Line) -> list[str]:
     """The section that assigns this tag, to be pasted; nothing where it is assigned or nothing names it."""
-    if line.report is None or line.tag is not None:
+    report, named_by = line.report, line.named_by
+    if report is None or named_by is None or line.tag is not None:
         return []
-    if line.report.identity is not None:
-        named_by = [f"{key} = {value}" for key, value in line.report.identity.items()]
-    elif line.report.format == "bthome":
-        named_by = [f"address = {line.address}"]
-    else:
-        return []
-    found = ["[tag NAME]", f"format = {line.report.format}", *named_by]
-    if line.report.encrypted:
-        found += [
-            "# The systemd credential with the tag's key, 32 hex digits; the tag's own app shows the key.",
-            "key_credential = tag-NAME",
-        ]
+    found = tag_section("NAME", tag_format=report.format, named_by=named_by, keyed=report.encrypted)
+    if report.encrypted:
+        what = "# The file credentials/tag-NAME holds the tag's key, 32 hex digits; its maker's app shows it."
+        found.insert(-1, what)
     return found
+
+
+def pressed(line: Line) -> list[str]:
+    """What to do about a tag that was pressed, below the table."""
+    if line.tag is not None:
+        return ["", f"pressed last: {line.tag.name}, which is assigned already"]
+    found = section(line)
+    how = "to assign the tag that was pressed, `gatewayd tags add NAME --from-scan`, or in conf.d:"
+    return ["", how, *found] if found else []
 
 
 def _short(name: str) -> str:
@@ -123,7 +144,7 @@ class PlainView:
     """A line for each change, and the table at the end: for pipes, and where `rich` is not installed."""
 
     # Wide enough for most, so that lines stand below each other though nobody knows what is to come.
-    WIDTHS: Final = (1, 4, 17, 12, 10, 9, 6, 0)
+    WIDTHS: Final = (1, 4, 10, 17, 6, 9, 13, 7, 12, 0)
 
     def __init__(self, air: Air, out: TextIO, err: TextIO) -> None:
         self._air = air
@@ -164,14 +185,14 @@ class LiveView:
         self._air = air
         self._now_s = 0.0
         self._said = ""
-        self._pressed: Line | None = None  # the unassigned tag that was pressed last
+        self._pressed: list[str] = []  # what to do about the tag that was pressed last
         self._console = Console(file=out)
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self.draw)
         self._live.start()
 
     def tell(self, line: Line) -> None:
-        if line.press and section(line):
-            self._pressed = line
+        if line.press:
+            self._pressed = pressed(line) or self._pressed
 
     def say(self, text: str) -> None:
         self._said = text
@@ -190,8 +211,7 @@ class LiveView:
         from rich.table import Table  # noqa: PLC0415 - optional
         from rich.text import Text  # noqa: PLC0415 - optional
 
-        paste = [] if self._pressed is None else ["", "to assign the tag that was pressed:"]
-        paste += [] if self._pressed is None else section(self._pressed)
+        paste = self._pressed
         picture = Table(*HEADINGS, expand=True)
         for line in self._air.lines()[: max(1, self._console.height - 6 - len(paste))]:
             lit = line.pressed_s is not None and self._now_s - line.pressed_s < LIT_S

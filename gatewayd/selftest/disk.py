@@ -28,7 +28,7 @@ CHECK_S: Final = 5.0
 _STEPS: Final = 10_000  # of SQLite's machine between two looks at the time: some milliseconds
 # Below this not even the alarms of a bad week have room.
 LEAST_BYTES: Final = 50_000_000
-_VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
+VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def look(folder: Path, path: Path, budget_bytes: int, machine: Machine) -> Disk:
         folder=folder,
         exists=folder.exists(),
         owner=folder.stat().st_uid if folder.exists() else None,
-        filesystem=_filesystem(there, machine.text("/proc/self/mountinfo")),
+        filesystem=filesystem(there, machine.text("/proc/self/mountinfo")),
         read_only=bool(space.f_flag & os.ST_RDONLY),
         free_bytes=space.f_bavail * space.f_frsize,
         budget_bytes=budget_bytes,
@@ -107,7 +107,7 @@ def _sync_s(folder: Path) -> float:
     return slowest
 
 
-def _filesystem(path: Path, mounts: str) -> str:
+def filesystem(path: Path, mounts: str) -> str:
     """Return the type of the file system that holds a path (proc_pid_mountinfo(5))."""
     best, found = "", ""
     for line in mounts.splitlines():
@@ -171,7 +171,7 @@ _KEEP: Final = "give the state a partition of its own that is mounted writable a
 def judge(disk: Disk, *, user_id: int | None) -> list[Finding]:
     """Say how the disk is. `user_id`: of the service's user; None where there is no service."""
     findings = [*_folder(disk, user_id)]
-    if disk.filesystem in _VOLATILE:
+    if disk.filesystem in VOLATILE:
         findings.append(
             warn(
                 f"{disk.folder} lies on {disk.filesystem}: what waits there is lost when the power goes",

@@ -1,0 +1,101 @@
+"""Waiting for the press of the tag that is to be assigned.
+
+A press counts as in the gateway. Of an encrypted frame whose key is not known nobody can tell whether it is
+one, so such a tag is offered too; the key that opens its frame proves then that it is the one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from gatewayd.config.model import Radio as RadioSettings
+from gatewayd.core.model import Tag
+from gatewayd.enrol.files import RefusedError
+from gatewayd.scan.heard import Air, Line
+from gatewayd.scan.run import listen
+from gatewayd.scan.show import proof
+
+# Somebody else's tag may be pressed in the same moment: as long as a person takes to press, and a burst to be
+# heard.
+MORE_S: Final = 1.5
+
+
+class _Pressed:
+    """A view that keeps what was pressed."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.lines: dict[tuple[str, str], Line] = {}  # by address and what names the tag
+        self._say = say
+        self._known: set[str] = set()
+        self._began_s: float | None = None
+
+    def tell(self, line: Line) -> None:
+        if not line.press:
+            return
+        if line.tag is not None:
+            if line.tag.name not in self._known:
+                self._say(f"{line.tag.name} was pressed, which is assigned already")
+            self._known.add(line.tag.name)
+        elif line.named_by is not None:
+            self.lines[line.address, str(line.named_by)] = line
+            self._began_s = self._began_s or monotonic()
+
+    def say(self, text: str) -> None:
+        """What the radio says is for those who look for a fault."""
+
+    def tick(self, now_s: float) -> None:
+        """Nothing to draw."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def enough(self) -> bool:
+        return self._began_s is not None and monotonic() - self._began_s >= MORE_S
+
+
+async def find(
+    settings: RadioSettings,
+    tags: tuple[Tag, ...],
+    seconds: float,
+    *,
+    say: Callable[[str], None],
+    is_meant: Callable[[Line], bool],
+) -> Line:
+    """Return the tag that was pressed and `is_meant`; the radio listens up to `seconds` for each press.
+
+    `say` tells a person what happens. Of several tags that are pressed at once none is taken: each must be
+    pressed alone. Raises RefusedError where no press comes, and KeyboardInterrupt.
+    """
+    air = Air(tags)  # one for all rounds: the rest of a burst is no second press
+    not_meant: set[str] = set()
+    while True:
+        pressed, began_s = _Pressed(say), monotonic()
+        failure = await listen(settings, air, pressed, seconds, pressed.enough)
+        if failure is not None:
+            raise RefusedError(failure)
+        if not pressed.enough() and monotonic() - began_s < seconds:
+            raise KeyboardInterrupt
+        lines = [line for line in pressed.lines.values() if line.address not in not_meant]
+        if not pressed.lines:
+            raise RefusedError(
+                f"expected a press of a tag that is not assigned yet, got none within {seconds:g} s: see"
+                " `gatewayd tags scan`, and the tag's battery"
+            )
+        if len(lines) > 1:
+            say("several tags were pressed; press yours alone:")
+            for line in lines:
+                say(f"  {described(line)}")
+        elif lines and is_meant(lines[0]):
+            return lines[0]
+        else:
+            not_meant |= {line.address for line in lines}
+
+
+def described(line: Line) -> str:
+    """A tag as a person tells it from others."""
+    named = ", ".join(f"{key} {value}" for key, value in (line.named_by or {}).items())
+    strength = "" if line.rssi_dbm is None else f", {line.rssi_dbm} dBm"
+    kind = "" if line.report is None else f"{line.report.format}, "
+    return f"{named} ({kind}proof: {proof(line)}{strength})"
