@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from gatewayd.core.tags import decode
 from gatewayd.edge.ble import Radio
 from gatewayd.enrol import files
 from gatewayd.enrol.arguments import SETTINGS
-from gatewayd.scan.heard import SETTLE_S
+from gatewayd.enrol.find import find
+from gatewayd.scan.heard import SETTLE_S, Line
 from gatewayd.sim.air import COPY_EVERY_S
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.tag import Frame, SimulatedTag
@@ -32,6 +34,8 @@ OTHER = "C4:11:22:33:44:66"
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 WRONG = KEY[::-1]
 BEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0002 c5")
+NEIGHBOUR = "C4:11:22:33:44:77"
+SETTINGS_OF_RADIO = RadioSettings(enabled=True, adapter=None, canary=None)
 START_S = 30.0  # of a process, on a machine that is busy
 
 
@@ -292,11 +296,83 @@ def test_a_file_with_more_in_it_is_not_removed(site: Path, capsys: pytest.Captur
     assert everything(site) == before
 
 
-# --- from the air, at a terminal ----------------------------------------------------------------------------
+# --- from the air -------------------------------------------------------------------------------------------
+
+
+async def hear(bluez: BlueZ, *frames: Frame, for_s: float = 0.5) -> None:
+    """Bursts of several tags at once, as soon as somebody listens."""
+    async with asyncio.timeout(START_S):
+        while not bluez.discovering:  # noqa: ASYNC110 -- it has no event
+            await asyncio.sleep(0.02)
+    for _ in range(round(for_s / COPY_EVERY_S)):
+        for frame in frames:
+            bluez.advertise(frame)
+        await asyncio.sleep(COPY_EVERY_S)
+
+
+class Person:
+    """Who is asked whether the tag that was pressed is the one, and who hears what is said."""
+
+    def __init__(self, meant: str) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self._meant = meant
+
+    def is_meant(self, line: Line) -> bool:
+        self.asked.append(line.address)
+        return line.address == self._meant
+
+    async def until(self, text: str) -> None:
+        """Wait until something was said."""
+        async with asyncio.timeout(START_S):
+            while not any(text in line for line in self.said):  # noqa: ASYNC110 -- it has no event
+                await asyncio.sleep(0.02)
+
+    def find(self) -> asyncio.Task[Line]:
+        """Begin to wait for a press."""
+        anna = Tag(name="anna", format="bthome", address=OTHER)
+        return asyncio.create_task(
+            find(SETTINGS_OF_RADIO, (anna,), START_S, say=self.said.append, is_meant=self.is_meant)
+        )
+
+
+async def test_a_tag_that_is_not_meant_is_passed_over(bluez: BlueZ) -> None:
+    """One that is assigned already is told by its name; a neighbour's is declined, once, for good."""
+    neighbour = SimulatedTag(NEIGHBOUR)
+    person = Person(meant=ADDRESS)
+    finding = person.find()
+    await hear(bluez, SimulatedTag(OTHER).press(), neighbour.press())
+    async with asyncio.timeout(START_S):
+        while not person.asked:  # noqa: ASYNC110 -- it has no event
+            await asyncio.sleep(0.02)
+    await hear(bluez, neighbour.press(), SimulatedTag(ADDRESS).press())
+    assert (await finding).address == ADDRESS
+    assert person.asked == [NEIGHBOUR, ADDRESS]
+    assert person.said == ["anna was pressed, which is assigned already"]
+
+
+async def test_two_tags_pressed_at_once_are_not_guessed_between(bluez: BlueZ) -> None:
+    """Each must be pressed alone; the rest of a burst counts for nothing."""
+    tag, first = SimulatedTag(ADDRESS), SimulatedTag(NEIGHBOUR).press()
+    person = Person(meant=ADDRESS)
+    finding = person.find()
+    await hear(bluez, tag.press(), first)
+    await person.until("several tags were pressed; press yours alone:")
+    assert person.asked == []
+    await hear(bluez, first, tag.press())
+    assert (await finding).address == ADDRESS
+    assert person.asked == [ADDRESS]
+
+
+# --- at a terminal ------------------------------------------------------------------------------------------
+
+
+class FalseEndError(Exception):
+    """The terminal told the end of its input, though nobody ended it."""
 
 
 class Terminal:
-    """A terminal with `gatewayd tags add` running in it: what it shows, and what is typed."""
+    """A terminal with a program in it: what it shows, and what is typed."""
 
     def __init__(self, descriptor: int) -> None:
         self.shown = ""
@@ -314,7 +390,9 @@ class Terminal:
     async def until(self, text: str) -> None:
         """Wait until something new is shown."""
         async with asyncio.timeout(START_S):
-            while text not in self.shown[self._seen :]:  # noqa: ASYNC110 -- it has no event
+            while text not in self.shown[self._seen :]:
+                if "got the end of the input" in self.shown or "got none" in self.shown:
+                    raise FalseEndError
                 await asyncio.sleep(0.02)
         self._seen = self.shown.index(text, self._seen) + len(text)
 
@@ -343,20 +421,8 @@ async def at_terminal(
         os.close(ours)
 
 
-async def hear(bluez: BlueZ, *frames: Frame, for_s: float = 0.5) -> None:
-    """Bursts of several tags at once, as soon as somebody listens."""
-    async with asyncio.timeout(START_S):
-        while not bluez.discovering:  # noqa: ASYNC110 -- it has no event
-            await asyncio.sleep(0.02)
-    for _ in range(round(for_s / COPY_EVERY_S)):
-        for frame in frames:
-            bluez.advertise(frame)
-        await asyncio.sleep(COPY_EVERY_S)
-
-
-async def test_from_a_press_to_a_tag_that_the_gateway_knows(bluez: BlueZ, site: Path) -> None:
-    """The key is asked for without echo; a wrong one is found out by the frame that was heard."""
-    tag = SimulatedTag(ADDRESS, key=KEY)
+async def enrol_at_terminal(bluez: BlueZ, site: Path, tag: SimulatedTag) -> str:
+    """Press, answer, mistype the key, type it; return all that was shown."""
     async with at_terminal(site, "bert", "--from-scan", "--worker", "w-7") as (terminal, process):
         await terminal.until("press the button of the tag that is to be bert")
         await hear(bluez, tag.press())
@@ -370,8 +436,21 @@ async def test_from_a_press_to_a_tag_that_the_gateway_knows(bluez: BlueZ, site: 
         terminal.type(KEY.hex())
         await terminal.until("systemctl restart gatewayd")
         assert await process.wait() == 0
-        assert KEY.hex() not in terminal.shown
-        assert WRONG.hex() not in terminal.shown
+        return terminal.shown
+
+
+async def test_from_a_press_to_a_tag_that_the_gateway_knows(bluez: BlueZ, site: Path) -> None:
+    """The key is asked for without echo; a wrong one is found out by the frame that was heard.
+
+    On some virtual machines one terminal in twenty has no input: each time it is another one then.
+    """
+    tag = SimulatedTag(ADDRESS, key=KEY)
+    shown = None
+    while shown is None:
+        with suppress(FalseEndError):
+            shown = await enrol_at_terminal(bluez, site, tag)
+    assert KEY.hex() not in shown
+    assert WRONG.hex() not in shown
     bert = tags(site)["bert"]
     assert (bert.address, bert.format, bert.key, bert.worker) == (ADDRESS, "bthome", KEY, "w-7")
     frame = tag.press()
@@ -381,52 +460,7 @@ async def test_from_a_press_to_a_tag_that_the_gateway_knows(bluez: BlueZ, site: 
     assert report.authenticated
 
 
-async def test_a_tag_that_is_not_meant_is_passed_over(bluez: BlueZ, site: Path) -> None:
-    """One that is assigned already is told by its name; a neighbour's is declined; then the right one."""
-    async with at_terminal(site, "bert", "--from-scan") as (terminal, process):
-        await terminal.until("press the button")
-        await hear(bluez, SimulatedTag(OTHER).press(), SimulatedTag(f"{ADDRESS[:-1]}0").press())
-        await terminal.until("anna was pressed, which is assigned already")
-        await terminal.until("is this bert? [y/n]")
-        terminal.type("n")
-        await terminal.until("then press yours")
-        await hear(bluez, SimulatedTag(ADDRESS).press())
-        await terminal.until(f"pressed: address {ADDRESS}")
-        terminal.type("y")
-        await terminal.until("systemctl reload gatewayd")
-        assert await process.wait() == 0
-    assert tags(site)["bert"].address == ADDRESS
-
-
-async def test_two_tags_pressed_at_once_are_not_guessed_between(bluez: BlueZ, site: Path) -> None:
-    """Each must be pressed alone; the rest of a burst counts for nothing."""
-    tag, other = SimulatedTag(ADDRESS), SimulatedTag(f"{ADDRESS[:-1]}0")
-    async with at_terminal(site, "bert", "--from-scan") as (terminal, process):
-        await terminal.until("press the button")
-        first = other.press()
-        await hear(bluez, tag.press(), first)
-        await terminal.until("several tags were pressed; press yours alone:")
-        await hear(bluez, first)
-        await hear(bluez, tag.press())
-        await terminal.until(f"pressed: address {ADDRESS}")
-        terminal.type("y")
-        assert await process.wait() == 0
-    assert tags(site)["bert"].address == ADDRESS
-
-
-async def test_an_interrupt_while_it_listens_changes_nothing(bluez: BlueZ, site: Path) -> None:
-    """And does not pass for a press that did not come."""
-    before = everything(site)
-    async with at_terminal(site, "bert", "--from-scan") as (terminal, process):
-        await terminal.until("press the button")
-        await hear(bluez, for_s=0)
-        terminal.type("\x03")
-        assert await process.wait() == 130
-        assert "expected a press" not in terminal.shown
-    assert everything(site) == before
-
-
-# --- from the air, in a script ------------------------------------------------------------------------------
+# --- in a script --------------------------------------------------------------------------------------------
 
 
 async def in_script(site: Path, *arguments: str, given: str = "") -> asyncio.subprocess.Process:
@@ -437,6 +471,17 @@ async def in_script(site: Path, *arguments: str, given: str = "") -> asyncio.sub
     process.stdin.write(given.encode())
     process.stdin.close()
     return process
+
+
+async def test_an_interrupt_while_it_listens_changes_nothing(bluez: BlueZ, site: Path) -> None:
+    """And does not pass for a press that did not come."""
+    before = everything(site)
+    process = await in_script(site, "bert", "--from-scan")
+    await hear(bluez, for_s=0)
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+    assert everything(site) == before
 
 
 async def test_a_script_gives_the_key_by_the_standard_input(bluez: BlueZ, site: Path) -> None:
@@ -493,7 +538,7 @@ async def test_a_tag_is_enrolled_beside_a_gateway_that_goes_on_hearing(bluez: Bl
     """BlueZ lets both scan: the press reaches the daemon's radio and the enrolment."""
     heard: list[Advertisement] = []
     radio = Radio(
-        RadioSettings(enabled=True, adapter=None, canary=None),
+        SETTINGS_OF_RADIO,
         on_advertisement=heard.append,
         report=lambda state, detail: None,
         alive=lambda: None,

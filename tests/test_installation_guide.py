@@ -100,7 +100,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", ["docs/installation.md", "docs/hardware.md", "docs/uplink.md", "README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/installation.md", "docs/hardware.md", "docs/tags.md", "docs/uplink.md", "README.md"]
+)
 def test_every_link_leads_somewhere(page: str) -> None:
     """To a file that is there, and to a heading that is in it."""
     path = PROJECT / page

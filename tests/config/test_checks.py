@@ -5,6 +5,7 @@ from configuring import errors, loaded
 
 from gatewayd.config.build import derived_id, is_loopback
 from gatewayd.config.model import Broker
+from gatewayd.config.tags import tag_section
 from gatewayd.core.model import Subject, TagEvent
 
 TAG = "[tag front]\naddress = C4:11:22:33:44:55\n"
@@ -165,6 +166,18 @@ def test_an_identity_of_another_format_is_an_error() -> None:
 def test_a_tag_that_counts_is_known_by_its_address() -> None:
     (tag,) = loaded("[tag a]\nformat = moko\naddress = C4:11:22:33:44:55").config.tags
     assert (tag.format, tag.address, tag.identity) == ("moko", "C4:11:22:33:44:55", None)
+
+
+def test_the_section_that_is_made_for_a_tag_assigns_it() -> None:
+    """With its key among the credentials and its worker, or without."""
+    identity = {"namespace": "11" * 10, "instance": "22" * 6}
+    plain = tag_section("anna", tag_format="eddystone", named_by=identity, keyed=False)
+    address = {"address": "C4:11:22:33:44:55"}
+    keyed = tag_section("bert", tag_format="bthome", named_by=address, keyed=True, worker="w-7")
+    anna, bert = loaded("\n".join([*plain, *keyed])).config.tags
+    assert (anna.identity, anna.key_expected, anna.worker) == (identity, False, None)
+    assert (bert.address, bert.key_expected, bert.worker) == ("C4:11:22:33:44:55", True, "w-7")
+    assert "key_credential = tag-bert" in keyed
 
 
 def test_an_empty_value_takes_back_what_an_earlier_file_set() -> None:

@@ -8,7 +8,7 @@ import pytest
 from configuring import MACHINE_ID, loaded
 
 from gatewayd.config import load as loading
-from gatewayd.config.load import Loaded, Started, keep, load, load_or_last_good, read_machine_id
+from gatewayd.config.load import Loaded, Started, drop_ins, keep, load, load_or_last_good, read_machine_id
 from gatewayd.config.problem import ConfigurationError
 
 
@@ -102,6 +102,30 @@ def test_an_unreadable_folder_is_an_error_beside_the_others(tmp_path: Path) -> N
         f"{tmp_path}/conf.d: expected a folder that can be read, got too many levels of symbolic links",
         f"{tmp_path}/gatewayd.conf:1: expected key = value, got a line without =",
     ]
+
+
+def test_a_file_is_judged_before_it_is_there(tmp_path: Path) -> None:
+    """With all the others, and as the last one."""
+    write(tmp_path / "gatewayd.conf", "[tag anna]\naddress = C4:11:22:33:44:55")
+    path = tmp_path / "conf.d" / "more.conf"
+    added = (path, b"[tag bert]\naddress = C4:11:22:33:44:55\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, credentials=None, machine_id=MACHINE_ID, added=added)
+    (error,) = caught.value.errors
+    assert str(error).startswith(f"{path}:2: [tag bert]")
+    assert [tag.name for tag in read(tmp_path).config.tags] == ["anna"]
+
+
+@pytest.mark.parametrize(
+    ("there", "where"), [("gatewayd.conf", "conf.d"), ("conf.d/1.conf", "conf.d"), ("1.conf", "")]
+)
+def test_what_is_put_beside_the_others_is_read(tmp_path: Path, there: str, where: str) -> None:
+    """A new conf.d would hide the files of a folder that has none."""
+    write(tmp_path / there, "[gateway]\nid = a")
+    assert drop_ins(tmp_path) == tmp_path / where
+    write(drop_ins(tmp_path) / "tag.conf", "[tag anna]\naddress = C4:11:22:33:44:55")
+    config = read(tmp_path).config
+    assert (config.gateway.id, len(config.tags)) == ("a", 1)
 
 
 def test_without_a_path_it_is_that_of_the_machine() -> None:
