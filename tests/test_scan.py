@@ -240,6 +240,44 @@ def test_a_line_says_what_proves_it_or_what_is_missing(
     assert cells(line, lit=False)[HEADINGS.index("proof")] == expected
 
 
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (SimulatedTag(TAG).press(0x02), ("double", "double")),
+        (SimulatedTag(TAG).heartbeat(), ("none", "none")),
+        (SimulatedTag(TAG, key=KEY).press(), ("press?", "")),
+        (Frame(address=TAG, manufacturer_data={0x4C: IBEACON}), ("press", "")),
+        (Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY}), ("", "")),
+        (stranger(1), ("", "")),
+    ],
+    ids=["double", "heartbeat", "encrypted", "identity", "telemetry", "stranger"],
+)
+def test_a_line_says_what_happened_as_far_as_that_is_known(frame: Frame, expected: tuple[str, str]) -> None:
+    """While it is lit, and after: an identity is a press only when it appears."""
+    event = HEADINGS.index("event")
+    assert (cells(line_of(frame), lit=True)[event], cells(line_of(frame), lit=False)[event]) == expected
+
+
+def test_the_live_table_shows_what_matters_on_80_columns() -> None:
+    """Address, name, proof and battery are whole; what else a tag says gives way."""
+    pytest.importorskip("rich", reason="rich draws the live table; it is optional")
+    from rich.console import Console  # noqa: PLC0415 - optional
+
+    air = Air([Tag(name="nurse-1-tag", format="bthome", address=TAG, key_expected=True)])
+    view = LiveView(air, io.StringIO())
+    try:
+        air.hear(advertisement(SimulatedTag(TAG, key=KEY).press()))
+        air.hear(advertisement(Frame(address=OTHER, name="Blue Charm", manufacturer_data={0x4C: IBEACON})))
+        air.hear(advertisement(SimulatedTag("C4:11:22:33:44:77", battery_pct=88).press()))
+        console = Console(file=io.StringIO(), width=80)
+        with console.capture() as capture:
+            console.print(view.draw())
+    finally:
+        view.close()
+    for expected in (TAG, OTHER, "nurse-1-tag", "key not found", "ibeacon", "88 %", "battery"):
+        assert expected in capture.get()
+
+
 def test_a_tag_that_could_be_assigned_is_marked_and_its_battery_shown() -> None:
     """What is assigned has its name there; what has no button, nothing."""
     tag, battery = HEADINGS.index("tag"), HEADINGS.index("battery")
@@ -257,7 +295,7 @@ def test_a_tag_that_could_be_assigned_is_marked_and_its_battery_shown() -> None:
 @given(st.text(max_size=300))
 def test_no_name_drives_the_terminal(name: str) -> None:
     """Names come from anybody's device."""
-    shown = cells(line_of(Frame(address=TAG, name=name, manufacturer_data={1: b"1"})), lit=False)[3]
+    shown = cells(line_of(Frame(address=TAG, name=name, manufacturer_data={1: b"1"})), lit=False)[-1]
     assert shown.isprintable()
     assert len(shown) <= 24
 

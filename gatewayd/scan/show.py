@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from gatewayd.config.problem import shown
 from gatewayd.config.tags import tag_section
-from gatewayd.core.tags import describe
+from gatewayd.core.model import TagEvent
+from gatewayd.core.tags import describe, readable
 from gatewayd.scan.heard import Air, Line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # Who is meant and whether it counts comes first: a narrow terminal cuts at the right.
-HEADINGS: Final = ("", "dBm", "tag", "address", "event", "format", "proof", "battery", "name", "says")
+HEADINGS: Final = ("", "dBm", "tag", "address", "event", "format", "proof", "battery", "says")
 LIT_S: Final = 10.0  # how long a pressed tag's line stays lit: time to look up from the tag
 NAME_CHARACTERS: Final = 24  # more of a name is not shown
 OFFERED: Final = 100  # sections; nobody enrols more tags at once, and a flood of them fills no memory
@@ -38,18 +39,31 @@ def cells(line: Line, *, lit: bool) -> tuple[str, ...]:
     """A line's cells, under `HEADINGS`. Nothing in them can drive a terminal."""
     known = {} if line.report is None else describe(line.report)
     new = NEW if line.named_by is not None else ""
+    says = [_short(line.name)] if line.name else []
+    says += [f"{name} {value}" for name, value in known.items() if name not in _ELSEWHERE]
     return (
         PRESSED if lit else "",
         "" if line.rssi_dbm is None else str(line.rssi_dbm),
-        new if line.tag is None else line.tag.name,
+        new if line.tag is None else _short(line.tag.name),
         line.address,
-        str(known.get("event", "")),
+        _event(line, lit=lit),
         str(known.get("format", "")),
         proof(line),
         next((f"{known[name]}{unit}" for name, unit in _BATTERY.items() if name in known), ""),
-        _short(line.name or ""),
-        ", ".join(f"{name} {value}" for name, value in known.items() if name not in _ELSEWHERE),
+        ", ".join(says),
     )
+
+
+def _event(line: Line, *, lit: bool) -> str:
+    """A frame's event: of an identity that it appeared, of one that cannot be read that it may be any."""
+    report = line.report
+    if report is None:
+        return ""
+    if not readable(report):
+        return "press?" if lit else ""
+    if report.identity is not None:
+        return TagEvent.PRESS.value if lit else ""
+    return report.event.value if report.buttons else ""
 
 
 def proof(line: Line) -> str:
@@ -144,7 +158,7 @@ class PlainView:
     """A line for each change, and the table at the end: for pipes, and where `rich` is not installed."""
 
     # Wide enough for most, so that lines stand below each other though nobody knows what is to come.
-    WIDTHS: Final = (1, 4, 10, 17, 6, 9, 13, 7, 12, 0)
+    WIDTHS: Final = (1, 4, 10, 17, 6, 9, 13, 7, 0)
 
     def __init__(self, air: Air, out: TextIO, err: TextIO) -> None:
         self._air = air
@@ -208,13 +222,17 @@ class LiveView:
     def draw(self) -> RenderableType:
         """Return the picture as it is now; as many lines as the terminal has room for."""
         from rich.console import Group  # noqa: PLC0415 - optional
-        from rich.table import Table  # noqa: PLC0415 - optional
+        from rich.table import Column, Table  # noqa: PLC0415 - optional
         from rich.text import Text  # noqa: PLC0415 - optional
 
         paste = self._pressed
-        picture = Table(*HEADINGS, expand=True)
+        # 80 columns hold all but the last, which gives way.
+        columns = (Column(heading, no_wrap=heading != HEADINGS[-1]) for heading in HEADINGS)
+        picture = Table(*columns, expand=True, box=None, padding=(0, 1, 0, 0))
         for line in self._air.lines()[: max(1, self._console.height - 6 - len(paste))]:
             lit = line.pressed_s is not None and self._now_s - line.pressed_s < LIT_S
             style = "bold white on red" if lit else "dim" if line.stranger else ""
-            picture.add_row(*(Text(cell, no_wrap=True) for cell in cells(line, lit=lit)), style=style)
+            picture.add_row(
+                *(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells(line, lit=lit)), style=style
+            )
         return Group(picture, Text("\n".join(paste), style="bold"), Text(self._said, style="dim"))
