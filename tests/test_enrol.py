@@ -19,11 +19,11 @@ from gatewayd.config.load import load
 from gatewayd.config.model import Radio as RadioSettings
 from gatewayd.config.settings import of
 from gatewayd.core.model import Advertisement, Tag
-from gatewayd.core.tags import decode
+from gatewayd.core.tags import decode, moko
 from gatewayd.edge.ble import Radio
 from gatewayd.enrol import files
 from gatewayd.enrol.arguments import SETTINGS
-from gatewayd.enrol.find import find
+from gatewayd.enrol.find import MORE_S, find
 from gatewayd.scan.heard import SETTLE_S, Line
 from gatewayd.sim.air import COPY_EVERY_S
 from gatewayd.sim.bluez import BlueZ
@@ -345,9 +345,11 @@ async def test_a_tag_that_is_not_meant_is_passed_over(bluez: BlueZ) -> None:
     async with asyncio.timeout(START_S):
         while not person.asked:  # noqa: ASYNC110 -- it has no event
             await asyncio.sleep(0.02)
+    await hear(bluez, neighbour.press(), for_s=MORE_S + 1.0)
     await hear(bluez, neighbour.press(), SimulatedTag(ADDRESS).press())
     assert (await finding).address == ADDRESS
     assert person.asked == [NEIGHBOUR, ADDRESS]
+    assert bluez.calls.count("StartDiscovery") == 2  # the neighbour interrupts the listening no more
     assert person.said == ["anna was pressed, which is assigned already"]
 
 
@@ -362,6 +364,21 @@ async def test_two_tags_pressed_at_once_are_not_guessed_between(bluez: BlueZ) ->
     await hear(bluez, first, tag.press())
     assert (await finding).address == ADDRESS
     assert person.asked == [ADDRESS]
+
+
+async def test_of_a_tag_with_two_slots_the_one_is_taken_that_counts(bluez: BlueZ) -> None:
+    """An identity and a frame that counts, of one press: two presses of an identity cannot be told apart."""
+    counts = {moko.SERVICE: bytes.fromhex("20 02 0107")}
+    always = Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON[:-3] + b"\x00\x09\xc5"})
+    person = Person(meant=ADDRESS)
+    finding = person.find()
+    await hear(bluez, always, for_s=SETTLE_S + 3)
+    both = Frame(address=ADDRESS, service_data=counts, manufacturer_data={0x4C: BEACON})
+    await hear(bluez, both)
+    line = await finding
+    assert line.named_by == {"address": ADDRESS}
+    assert line.report is not None
+    assert line.report.format == "moko"
 
 
 # --- at a terminal ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ one, so such a tag is offered too; the key that opens its frame proves then that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 from typing import Final
 
@@ -23,11 +23,12 @@ MORE_S: Final = 1.5
 
 
 class _Pressed:
-    """A view that keeps what was pressed."""
+    """A view that keeps what was pressed, but for what is `not_meant`: addresses."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.lines: dict[tuple[str, str], Line] = {}  # by address and what names the tag
+    def __init__(self, say: Callable[[str], None], not_meant: Collection[str]) -> None:
+        self.lines: dict[str, Line] = {}  # by address
         self._say = say
+        self._not_meant = not_meant
         self._known: set[str] = set()
         self._began_s: float | None = None
 
@@ -38,8 +39,10 @@ class _Pressed:
             if line.tag.name not in self._known:
                 self._say(f"{line.tag.name} was pressed, which is assigned already")
             self._known.add(line.tag.name)
-        elif line.named_by is not None:
-            self.lines[line.address, str(line.named_by)] = line
+        elif line.named_by is not None and line.address not in self._not_meant:
+            # Of two slots of a tag the one whose presses can be counted: two of an identity are one.
+            if line.address not in self.lines or not _is_identity(line):
+                self.lines[line.address] = line
             self._began_s = self._began_s or monotonic()
 
     def say(self, text: str) -> None:
@@ -71,14 +74,14 @@ async def find(
     air = Air(tags)  # one for all rounds: the rest of a burst is no second press
     not_meant: set[str] = set()
     while True:
-        pressed, began_s = _Pressed(say), monotonic()
+        pressed, began_s = _Pressed(say, not_meant), monotonic()
         failure = await listen(settings, air, pressed, seconds, pressed.enough)
         if failure is not None:
             raise RefusedError(failure)
         if not pressed.enough() and monotonic() - began_s < seconds:
             raise KeyboardInterrupt
-        lines = [line for line in pressed.lines.values() if line.address not in not_meant]
-        if not pressed.lines:
+        lines = list(pressed.lines.values())
+        if not lines:
             raise RefusedError(
                 f"expected a press of a tag that is not assigned yet, got none within {seconds:g} s: see"
                 " `gatewayd tags scan`, and the tag's battery"
@@ -87,10 +90,14 @@ async def find(
             say("several tags were pressed; press yours alone:")
             for line in lines:
                 say(f"  {described(line)}")
-        elif lines and is_meant(lines[0]):
+        elif is_meant(lines[0]):
             return lines[0]
         else:
-            not_meant |= {line.address for line in lines}
+            not_meant.add(lines[0].address)
+
+
+def _is_identity(line: Line) -> bool:
+    return line.report is not None and line.report.identity is not None
 
 
 def described(line: Line) -> str:
