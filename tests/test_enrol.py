@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -244,6 +245,18 @@ def test_a_folder_of_plain_files_is_still_read_after_it(tmp_path: Path) -> None:
     (tmp_path / "all.conf").write_text(f"[tag anna]\naddress = {OTHER}\n")
     assert add(tmp_path, "bert", "--address", ADDRESS) == 0
     assert set(tags(tmp_path)) == {"anna", "bert"}
+
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not MEMORY.is_mount(), reason="no file system in memory is mounted there")
+def test_what_does_not_outlive_a_boot_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A root that is never written to takes it all the same, in memory."""
+    with TemporaryDirectory(dir=MEMORY) as folder:
+        (Path(folder) / "gatewayd.conf").write_text("[gateway]\nid = gw-1\n")
+        assert add(Path(folder), "bert", "--address", ADDRESS) == 0
+        assert "lies on tmpfs: this does not outlive the next boot" in capsys.readouterr().out
 
 
 def test_what_names_a_tag_can_be_given_as_an_option() -> None:

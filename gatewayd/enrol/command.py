@@ -183,7 +183,7 @@ def _next(site: Site, *, restart: bool) -> None:
         _say("next: sudo systemctl reload gatewayd")
     found = filesystem(site.settings, _MOUNTS.read_text())
     if found in VOLATILE:
-        _say(f"WARNING: {site.settings} lies on {found}: this is gone after the next boot (installation, 12)")
+        _say(f"WARNING: {site.settings} lies on {found}: this does not outlive the next boot")
 
 
 def _say(text: str) -> None:
