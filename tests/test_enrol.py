@@ -37,6 +37,7 @@ WRONG = KEY[::-1]
 BEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0002 c5")
 NEIGHBOUR = "C4:11:22:33:44:77"
 SETTINGS_OF_RADIO = RadioSettings(enabled=True, adapter=None, canary=None)
+MEMORY = Path("/dev/shm")
 START_S = 30.0  # of a process, on a machine that is busy
 
 
@@ -245,9 +246,6 @@ def test_a_folder_of_plain_files_is_still_read_after_it(tmp_path: Path) -> None:
     (tmp_path / "all.conf").write_text(f"[tag anna]\naddress = {OTHER}\n")
     assert add(tmp_path, "bert", "--address", ADDRESS) == 0
     assert set(tags(tmp_path)) == {"anna", "bert"}
-
-
-MEMORY = Path("/dev/shm")
 
 
 @pytest.mark.skipif(not MEMORY.is_mount(), reason="no file system in memory is mounted there")
