@@ -384,8 +384,8 @@ async def test_of_a_tag_with_two_slots_the_one_is_taken_that_counts(bluez: BlueZ
     person = Person(meant=ADDRESS)
     finding = person.find()
     await hear(bluez, always, for_s=SETTLE_S + 3)
-    both = Frame(address=ADDRESS, service_data=counts, manufacturer_data={0x4C: BEACON})
-    await hear(bluez, both)
+    appears = Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON})
+    await hear(bluez, Frame(address=ADDRESS, service_data=counts), appears)
     line = await finding
     assert line.named_by == {"address": ADDRESS}
     assert line.report is not None
