@@ -2,7 +2,8 @@
 
 A tag is known by its address, or by the whole identity it advertises (iBeacon, Eddystone), whatever address
 it has then. Identities are compared as bytes of the frame, so nobody else's frame is decoded. Eddystone
-telemetry carries no identity: it is of a tag only where the tag is assigned by address.
+telemetry carries no identity: it is of a tag only where the tag is assigned by address. One device may be
+two tags: what it says at rest by its address, its slot of a press by the identity, which counts first.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Roster:
         self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
     ) -> Tag | None:
         """The same of its parts: most of what is heard need not be made into an `Advertisement` at all."""
-        tag = self._addresses.get(address)
-        if tag is None and self._ibeacons and manufacturer_data:
+        tag = None
+        if self._ibeacons and manufacturer_data:
             data = manufacturer_data.get(ibeacon.COMPANY, b"")
             if data.startswith(ibeacon.HEAD):
                 tag = self._ibeacons.get(data[len(ibeacon.HEAD) : ibeacon.MINOR_END])
@@ -50,7 +51,7 @@ class Roster:
             data = service_data.get(eddystone.SERVICE, b"")
             if data.startswith(eddystone.UID_HEAD):
                 tag = self._eddystones.get(data[eddystone.POWER_END : eddystone.INSTANCE_END])
-        return tag
+        return tag or self._addresses.get(address)
 
 
 def _ibeacon(identity: Mapping[str, str | int]) -> bytes:

@@ -66,3 +66,11 @@ def test_without_identities_only_addresses_count() -> None:
 def test_a_tag_that_nothing_can_find_is_left_out() -> None:
     """A tag with neither address nor identity is never found, and is no error here."""
     assert Roster([Tag(name="lost", format="bthome")]).find(beacon(1, 2)) is None
+
+
+def test_an_identity_counts_before_the_address() -> None:
+    """A device whose frame at rest is assigned by address, and whose pressed slot by its identity."""
+    device = Tag(name="device", format="minew", address=STRANGER)
+    roster = Roster([device, BEACON])
+    assert roster.find(beacon(1, 2)) is BEACON
+    assert roster.find(beacon(1, 3)) is device

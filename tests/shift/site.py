@@ -1,0 +1,226 @@
+"""A gateway of the shift: the daemon's own deciding part and health, on the shift's clock, with a disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gatewayd.config.layers import Layers
+from gatewayd.config.load import assemble
+from gatewayd.config.model import Config
+from gatewayd.core import payload, topic
+from gatewayd.core.command import Incoming
+from gatewayd.core.health import Facts, Health, HostFacts
+from gatewayd.core.model import Advertisement, Body, ClockSource, Component, Instant, State
+from gatewayd.core.topic import Kind
+from gatewayd.gateway import ALARM, Gateway
+from gatewayd.uplink import Batch
+from shift.tags import Frame, Tag
+
+WALL_S: Final = 1.8e9  # true time 0
+SIGN_S: Final = 6.0  # a gateway's signs of life at the broker
+INTERVAL_S: Final = 60.0  # [health] interval
+FACTS: Final = Facts(host=HostFacts())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """A press as the gateway told it."""
+
+    tag: str
+    alarm: str
+    heard_s: float  # true time
+    raised: bool  # it began the alarm
+    press_key: str | None = None
+    auth: str | None = None  # None, and no event: only counted on an open alarm
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """A time in which ops knew that the gateway does not hear, true time."""
+
+    began_s: float
+    ended_s: float
+
+
+@dataclass(slots=True)
+class Site:
+    """One gateway, which dies and comes back with what its disk has."""
+
+    name: str
+    config: Config
+    clock: Callable[[], float]  # true time, seconds
+    hears: bool = True  # whether the adapter and bluetoothd deliver
+    gateway: Gateway | None = None
+    scanning: bool = False
+    activations: list[Activation] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+    restarted_s: float = 0.0  # the last time
+    _disk: dict[str, dict[str, str]] = field(default_factory=dict)
+    _presses: dict[str, int] = field(default_factory=dict)  # of each alarm
+    _boots: dict[str, float] = field(default_factory=dict)  # when each boot began, true time
+    _boot: str = ""
+    _wrong_s: float = 0.0  # how far the wall clock is off
+    _source: ClockSource = ClockSource.NTP
+    _health: Health | None = None
+    _radio: Body = field(default_factory=dict)  # as last told
+    _absent_s: float | None = None  # since when it is known not to hear
+    _runs: int = 0
+    _orders: int = 0
+
+    def now(self) -> Instant:
+        mono_s = self.clock() - self._boots[self._boot]
+        wall_s = WALL_S + self.clock() - self._wrong_s
+        return Instant(boot=self._boot, mono_s=mono_s, wall_s=wall_s, source=self._source, uncertainty_ms=5)
+
+    def boot(self, *, wrong_s: float = 0.0) -> None:
+        """The machine starts, without the time until it is told."""
+        self._boot = f"{self.name}-{len(self._boots)}"
+        self._boots[self._boot] = self.clock() - 10.0
+        if len(self._boots) > 1:
+            self._wrong_s, self._source = wrong_s, ClockSource.NONE
+
+    def learn_time(self) -> None:
+        self._wrong_s, self._source = 0.0, ClockSource.NTP
+
+    def start(self) -> None:
+        """The daemon starts; its records are not read yet."""
+        self._runs += 1
+        self.restarted_s = self.clock()
+        self.gateway = Gateway(
+            self.config, run=f"{self.name}-{self._runs}", now=self.now, accepted=lambda _: None
+        )
+        self.gateway.sender = self
+        self._health = Health.begin(self.now())
+        self.scanning = False
+        self.tell()
+
+    def restore(self) -> None:
+        if self.gateway is not None:
+            self.gateway.restore({kind: dict(records) for kind, records in self._disk.items()})
+
+    def die(self) -> None:
+        """The daemon ends, and the broker's will says so: it was last heard of at its last sign of life."""
+        self.gateway = self._health = None
+        if self._absent_s is None:
+            self._absent_s = self.clock() - self.clock() % SIGN_S
+
+    def report(self, detail: str = "") -> None:
+        """What the radio edge says: `detail` of a failure, or that it hears."""
+        if self._health is not None:
+            state = State.FAILED if detail else State.OK
+            self._health = self._health.report(Component.RADIO, state, detail, self.now())
+            self.tell()
+
+    def scan(self) -> None:
+        """The daemon's radio edge has begun."""
+        self.scanning = True
+        self.report("" if self.hears else "the adapter is off")
+
+    def tell(self) -> None:
+        """Publish health where it is due; ops notes since when the gateway is said not to hear."""
+        if self._health is not None and self._health.message_due(self.now(), INTERVAL_S):
+            self._health, draft = self._health.publish(FACTS, self.now())
+            self._note(draft.body["components"][Component.RADIO])  # type: ignore[index,call-overload]
+
+    def _note(self, radio: Any) -> None:
+        since_s = self._true_s(radio["since"])
+        if radio["state"] != State.OK:
+            self._absent_s = min(since_s, self._absent_s or since_s)
+            return
+        if self._absent_s is not None:
+            self.absences.append(Absence(began_s=self._absent_s, ended_s=since_s))
+            self._absent_s = None
+        last = radio.get("last_outage")
+        if last is not None:
+            began_s = self._true_s(last["began_at"])
+            self.absences.append(Absence(began_s=began_s, ended_s=began_s + last["lasted_s"]))
+
+    def end(self) -> None:
+        """The shift is over."""
+        if self._absent_s is not None:
+            self.absences.append(Absence(began_s=self._absent_s, ended_s=self.clock()))
+
+    def hear(self, frame: Frame) -> bool:
+        """Hear it if that is possible, as the radio edge does; whether it was."""
+        if self.gateway is None or not (self.hears and self.scanning):
+            return False
+        if self.gateway.concerns(frame.address, frame.service_data, frame.manufacturer_data):
+            self.gateway.on_advertisement(
+                Advertisement(
+                    address=frame.address,
+                    heard_s=self.now().mono_s,
+                    rssi_dbm=-70,
+                    service_data=frame.service_data,
+                    manufacturer_data=frame.manufacturer_data,
+                )
+            )
+        return True
+
+    def tick(self) -> None:
+        if self.gateway is not None:
+            self.gateway.on_tick()
+            self.tell()
+
+    def close(self, alarm: str) -> bool:
+        """Ops closes an alarm; whether the gateway was there to be told."""
+        if self.gateway is None:
+            return False
+        self._orders += 1
+        order = {"id": f"{self.name}-{self._orders}", "actor": {"id": "desk"}, "alarm": alarm}
+        text = json.dumps({**order, "outcome": "real"}).encode()
+        self.gateway.on_command(Incoming(name="alarm/close", payload=text))
+        return True
+
+    def send(self, batch: Batch) -> None:
+        """The uplink and the disk: what is sent is stored, and looked at for presses."""
+        for (kind, key), text in batch.records.items():
+            self._disk.setdefault(kind, {})[key] = text
+        for kind, key in batch.forget:
+            self._disk.get(kind, {}).pop(key, None)
+        for (kind, alarm), text in batch.records.items():
+            if kind == ALARM:
+                self._look(alarm, payload.load(text), batch)
+
+    def _look(self, alarm: str, state: Body, batch: Batch) -> None:
+        presses, tag, pressed = state["presses"], state["tag"], state["pressed_at"]
+        assert isinstance(presses, int)
+        assert isinstance(tag, dict)
+        before = self._presses.get(alarm, 0)
+        self._presses[alarm] = presses
+        for more in range(before, presses):
+            told = Activation(
+                tag=str(tag["id"]), alarm=alarm, heard_s=self._true_s(pressed), raised=more == 0
+            )
+            self.activations.append(replace(told, **_event(alarm, batch)))
+
+    def _true_s(self, instant: Any) -> float:
+        return float(self._boots[instant.boot] + instant.mono_s)
+
+
+def _event(alarm: str, batch: Batch) -> dict[str, Any]:
+    """What the event of a press says, if it is told by one."""
+    for message in batch.messages:
+        where = topic.parse(message.topic)
+        if where is None or where.kind is not Kind.ALARM_EVENT or where.alarm != alarm:
+            continue
+        if message.body["type"] in {"raised", "repeated"}:
+            body: Any = message.body
+            return {
+                "press_key": body.get("press_key"),
+                **{name: body["tag"][name] for name in ("auth", "event")},
+            }
+    return {}
+
+
+def configured(tags: list[Tag]) -> Config:
+    """A gateway to which all of these are assigned."""
+    text = "[gateway]\nid = gw-1\n[audio]\nenabled = no\n"
+    layers = Layers()
+    layers.add((text + "".join(tag.configuration() for tag in tags)).encode(), "gatewayd.conf")
+    config = assemble(layers, credentials=None, machine_id="0" * 32).config
+    keys = {tag.name: tag.key for tag in tags}
+    return replace(config, tags=tuple(replace(tag, key=keys.get(tag.name)) for tag in config.tags))

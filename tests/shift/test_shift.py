@@ -1,0 +1,81 @@
+"""Every press raises exactly one alarm, or health had said that nothing is heard: a short shift of all tags.
+
+`scripts/shift` runs it for as long as one likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from gatewayd.core import health, presence
+from gatewayd.core.presence import Frame, Kind, TagPresence
+from gatewayd.core.tags import FAMILIES
+from shift.__main__ import work
+from shift.tags import MODELS, Tag
+
+PRESSES: Final = 200
+SEED: Final = 5
+FAULTS_S: Final = 60.0  # more often than in the long form: a short shift must see each
+
+
+def test_every_press_raises_once_or_health_said_why() -> None:
+    """Mixed families, 100 other advertisers, adapters, bluetoothd, daemon and machine failing at random."""
+    verdict = work(SEED, PRESSES, FAULTS_S)
+    assert verdict.against == []
+    assert verdict.counts["raised"] > PRESSES  # at two gateways
+    assert verdict.counts["deaf"]
+    assert verdict.counts["recordings"]
+
+
+def test_every_family_is_worn() -> None:
+    """A family that the gateway knows has an entry in the shift's table."""
+    assert {model.family for model in MODELS if isinstance(model, type) and issubclass(model, Tag)} == set(
+        FAMILIES
+    )
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _no_memory(_text: str) -> TagPresence:
+    return TagPresence()
+
+
+def _every_proof(
+    _presence: TagPresence, _tag: object, report: Any, _frame: Frame | None
+) -> tuple[Kind, object]:
+    return Kind.PROVEN, report.auth
+
+
+def _counted_once(known: TagPresence, event: Any, presses: Any, _heard: object) -> tuple[Any, bool]:
+    return {**known.counts, event.value: presses.count}, presses.now
+
+
+MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
+    "copies count": (presence, "_repeats", _never),
+    "an id that was there before is a copy": (
+        presence,
+        "_is_new",
+        lambda frames, kind, frame: kind not in frames,
+    ),
+    "a recording is proof": (presence, "_kind", _every_proof),
+    "a restart forgets": (presence.TagPresence, "from_json", _no_memory),
+    "every triggered frame is a press": (presence, "_next_count", _counted_once),
+    "silence is short": (presence, "IDENTITY_SILENCE_S", 1.0),
+    "silence is long": (presence, "IDENTITY_SILENCE_S", 300.0),
+    "an event's silence is short": (presence, "EVENT_SILENCE_S", 0.2),
+    "an event's silence is long": (presence, "EVENT_SILENCE_S", 300.0),
+    "a count is believed after hours": (presence, "COUNT_SILENCE_S", 1e9),
+    "one key for all": (presence, "_number", lambda _report: (0, "0")),
+    "health says nothing": (health.Health, "message_due", _never),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_judge_notices(monkeypatch: pytest.MonkeyPatch, mutation: str) -> None:
+    """With a rule broken something is against it; otherwise the shift above would prove nothing."""
+    monkeypatch.setattr(*MUTATIONS[mutation])
+    assert work(SEED, PRESSES, FAULTS_S).against
