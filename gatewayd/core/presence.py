@@ -21,9 +21,10 @@ One activation of a button is heard many times, and some of it again much later.
    (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`. What comes once for each press
    (`TagReport.once`: a notification over a connection) is a press, however soon after another.
 6. A frame that counts presses (`TagReport.presses`) is a press when its count is another than the last one of
-   its kind of press, and either the button is used now or the tag was heard within `COUNT_SILENCE_S` before:
-   then the frames of the press itself were lost. What was pressed in a longer silence was out of our hearing,
-   and is for others. A count that began anew at 0 is a new battery.
+   its kind of press, and either the button is used now or that count was heard `COUNT_SILENCE_S` before at
+   most: then the frames of the press itself were lost. What was pressed in a longer silence was out of our
+   hearing, and is for others, whichever of a tag's counts is heard first again. A count that began anew at 0
+   is a new battery.
 7. What cannot be told raises: the first frame ever heard of a tag, a saved record that is damaged, a silence
    across a reboot with a clock that was not set.
 
@@ -106,6 +107,14 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many presses of a kind a tag counts, and when it last said so."""
+
+    count: int
+    heard: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagPresence:
     """What is known of one tag."""
 
@@ -116,7 +125,7 @@ class TagPresence:
     auth: Auth | None = None  # of the last frame
     frames: Mapping[Kind, Frame] = field(default_factory=dict)
     edge: Edge | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)  # presses by event, where a tag counts them
+    counts: Mapping[str, Count] = field(default_factory=dict)  # by event, where a tag counts its presses
 
     @property
     def numbered(self) -> bool:
@@ -158,7 +167,10 @@ class TagPresence:
                 "edge": None
                 if edge is None
                 else {"content": edge.content, "since": edge.since, "heard": edge.heard},
-                "counts": dict(self.counts),
+                "counts": {
+                    event: {"count": count.count, "heard": count.heard}
+                    for event, count in self.counts.items()
+                },
             }
         )
 
@@ -176,7 +188,7 @@ class TagPresence:
                 auth=None if auth is None else Auth(auth),
                 frames={Kind(kind): _frame(item) for kind, item in _object(body.get("frames")).items()},
                 edge=None if body.get("edge") is None else _edge(body["edge"]),
-                counts={event: _required(n, int) for event, n in _object(body.get("counts", {})).items()},
+                counts={event: _count(item) for event, item in _object(body.get("counts", {})).items()},
             )
         except ValueError:
             return cls()
@@ -277,15 +289,15 @@ def _above(counter: int | None, other: int | None) -> bool:
 
 def _next_count(
     presence: TagPresence, event: TagEvent, presses: Presses, heard: Instant
-) -> tuple[Mapping[str, int], bool]:
+) -> tuple[Mapping[str, Count], bool]:
     """Rule 6: the counts after `presses` of a kind, and whether it is one."""
     before = presence.counts.get(event)
-    if before == presses.count:
-        return presence.counts, False
-    counts = {**presence.counts, event.value: presses.count}
+    counts = {**presence.counts, event.value: Count(count=presses.count, heard=heard)}
+    if before is not None and before.count == presses.count:
+        return counts, False
     if presses.now or before is None or presses.count == 0:
         return counts, presses.now
-    silent_s = None if presence.last_seen is None else _elapsed_s(presence.last_seen, heard)
+    silent_s = _elapsed_s(before.heard, heard)
     return counts, silent_s is not None and silent_s <= COUNT_SILENCE_S
 
 
@@ -362,6 +374,11 @@ def _object(value: Json) -> Body:
 def _frame(value: Json) -> Frame:
     body = _object(value)
     return Frame(content=_required(body.get("content"), str), counter=_optional(body.get("counter"), int))
+
+
+def _count(value: Json) -> Count:
+    body = _object(value)
+    return Count(count=_required(body.get("count"), int), heard=_required(body.get("heard"), Instant))
 
 
 def _edge(value: Json) -> Edge:

@@ -673,6 +673,14 @@ def test_what_was_pressed_out_of_our_hearing_is_no_press_here() -> None:
     assert ear.hear(counted(8, now=True), after_s=COUNT_SILENCE_S + 1) is not None
 
 
+def test_what_was_pressed_out_of_our_hearing_is_no_press_whichever_count_comes_first() -> None:
+    """The kinds are told in turn: that one of them is heard again says nothing of what another counted."""
+    ear = Ear(PLAIN)
+    assert ear.events(counted(4), counted(9, event=DOUBLE)) == [None, None]
+    assert ear.hear(counted(4), after_s=COUNT_SILENCE_S + 1) is None
+    assert ear.events(counted(10, event=DOUBLE), counted(11, event=DOUBLE)) == [None, DOUBLE]
+
+
 def test_the_first_frame_of_a_counting_tag_is_a_press_only_while_it_says_so() -> None:
     """Otherwise every tag that is handed out would raise."""
     assert Ear(PLAIN).events(counted(5)) == [None]

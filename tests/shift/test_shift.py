@@ -50,8 +50,8 @@ def _every_proof(
     return Kind.PROVEN, report.auth
 
 
-def _counted_once(known: TagPresence, event: Any, presses: Any, _heard: object) -> tuple[Any, bool]:
-    return {**known.counts, event.value: presses.count}, presses.now
+def _counted_once(known: TagPresence, event: Any, presses: Any, heard: Any) -> tuple[Any, bool]:
+    return {**known.counts, event.value: presence.Count(count=presses.count, heard=heard)}, presses.now
 
 
 MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
