@@ -58,6 +58,12 @@ async def test_memory_is_measured_of_the_real_daemon() -> None:
 @pytest.mark.parametrize(
     ("part", "names"),
     {
+        "flood": {
+            f"{shape}_{figure}"
+            for shape in ("crowd", "shouter")
+            for figure in ("delay_p50", "delay_max", "cpu", "growth")
+        },
+        "decode": {"decode_mutated", "decode_mutated_any"},
         "thin": {
             "alarm_behind_sound",
             "alarm_amid_drain",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import bench.peers.run as peers
-from bench import accept, drain, failover, first, fleet, flood, memory, million, presses, thin, wear
+from bench import accept, decode, drain, failover, first, fleet, flood, memory, million, presses, thin, wear
 from bench.figures import MISSED, Figure, table
 from bench.machine import describe
 
@@ -20,6 +20,8 @@ PARTS: Final[dict[str, Callable[[bool], Awaitable[list[Figure]]]]] = {
     "presses": lambda quick: presses.measure(presses.QUICK if quick else presses.PRESSES),
     "memory": lambda quick: memory.measure(memory.QUICK_S if quick else memory.SETTLE_S),
     "advertisements": lambda quick: flood.measure(flood.RATES, flood.QUICK_S if quick else flood.FOR_S),
+    "flood": lambda quick: flood.shapes(*(flood.SHAPE_QUICK if quick else flood.SHAPE_WHOLE)),
+    "decode": lambda quick: decode.measure(decode.QUICK if quick else decode.WHOLE),
     "first": lambda quick: first.measure(1 if quick else first.RUNS),
     "thin": lambda quick: thin.measure(thin.QUICK if quick else thin.WHOLE),
     "failover": lambda quick: failover.measure(*(failover.QUICK if quick else failover.WHOLE)),

@@ -8,6 +8,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from noise import FRAMES, mutated
+from noise import heard as heard_at
 
 from gatewayd.core.model import Advertisement, Auth, TagEvent, TagReport
 from gatewayd.core.tags import (
@@ -34,6 +36,7 @@ KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 VECTOR = bytes.fromhex("41 a47266c95f73 00112233 78237214")
 # Random frames for each format; a million each with GATEWAYD_LONG=1.
 NOISE = 10**6 if os.environ.get("GATEWAYD_LONG") else 20_000
+MUTATED = 10**7 if os.environ.get("GATEWAYD_LONG") else 20_000
 
 
 def heard(service_data: dict[str, bytes], manufacturer_data: dict[int, bytes] | None = None) -> Advertisement:
@@ -166,6 +169,24 @@ def test_a_flood_of_noise() -> None:
     heads = (b"", *BTHOME, *OTHERS)
     for index in range(NOISE):
         judge(heads[index % len(heads)] + source.randbytes(source.randrange(254)), KEY if index % 2 else None)
+
+
+@pytest.mark.timeout(3600 if os.environ.get("GATEWAYD_LONG") else 60)
+def test_mutated_frames_are_claimed_or_not() -> None:
+    """Frames that are nearly right, of every family: none raises, and what is told of one can be written."""
+    assert {name for name, _, _ in FRAMES} == set(FAMILIES)
+    dice = random.Random(20261122)
+    for _ in range(MUTATED):
+        name, advertisement, key = mutated(dice)
+        for report in (decode(advertisement, format=name, key=key), decode(advertisement, key=key)):
+            if report is not None:
+                json.dumps(describe(report), allow_nan=False)
+
+
+@pytest.mark.parametrize(("name", "where", "data"), FRAMES)
+def test_what_is_mutated_is_claimed_as_it_was(name: str, where: str | int, data: bytes) -> None:
+    """Otherwise the mutations would only make noise of noise."""
+    assert decode(heard_at(where, data), format=name) is not None
 
 
 @given(st.binary(max_size=64))
