@@ -40,10 +40,13 @@ class BlueZ:
 
     `monitors=False` is a bluetoothd without `Experimental = true`. `chip_filter=True` is a controller that
     drops repeats by address alone while its duplicate filter is on, which it is during an active scan
-    without a monitor. `errors`, `hangs`, `silent` and `meanwhile` may be changed at any time.
+    without a monitor. A device not heard for `temporary_s` seconds (BlueZ's TemporaryTimeout) is forgotten
+    when the next one is heard. `errors`, `hangs`, `silent` and `meanwhile` may be changed at any time.
     """
 
-    def __init__(self, bus_address: str, *, monitors: bool = True, chip_filter: bool = False) -> None:
+    def __init__(
+        self, bus_address: str, *, monitors: bool = True, chip_filter: bool = False, temporary_s: float = 30.0
+    ) -> None:
         self.errors: dict[str, str] = {}  # member -> the D-Bus error it answers with
         self.hangs: set[str] = set()  # members that take effect and never answer
         self.silent = False  # hears nothing, signals nothing, and says all is well
@@ -57,6 +60,7 @@ class BlueZ:
         self._outgoing: deque[Message] = deque()
         self._monitors = monitors
         self._chip_filter = chip_filter
+        self._temporary_s = temporary_s
         self._adapters = {"/org/bluez/hci0": Adapter(address=ADDRESS)}
         self.gatt = Gatt(
             changed=self._changed,
@@ -182,6 +186,8 @@ class BlueZ:
         return True
 
     def _report(self, path: str, adapter: Adapter, device: str, frame: Frame) -> None:
+        for forgotten in adapter.hear(device, asyncio.get_running_loop().time(), self._temporary_s):
+            self._signal("/", OBJECTS, "InterfacesRemoved", "oas", [forgotten, [DEVICE]])
         known = adapter.devices.get(device)
         if known is None:
             adapter.devices[device] = known = new_device(path, frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, TypeAlias
 
 from dbus_fast import Variant
@@ -40,7 +41,21 @@ class Adapter:
     scans: set[str] = field(default_factory=set)  # clients that are discovering
     monitors: dict[tuple[str, str], Monitor] = field(default_factory=dict)  # by client and path
     devices: dict[str, Properties] = field(default_factory=dict)  # by path
+    heard: dict[str, float] = field(default_factory=dict)  # when, by path; longest ago first
     passed: set[str] = field(default_factory=set)  # what the chip's own filter has let through
+
+    def hear(self, path: str, now_s: float, temporary_s: float) -> list[str]:
+        """A device is heard; the paths of those that are forgotten, not heard for `temporary_s` seconds."""
+        self.heard.pop(path, None)
+        self.heard[path] = now_s
+        silent = takewhile(lambda each: now_s - each[1] > temporary_s, self.heard.items())
+        forgotten = [each for each, _ in silent]
+        for each in forgotten:
+            del self.heard[each]
+            self.devices.pop(each, None)
+            for monitor in self.monitors.values():
+                monitor.told.discard(each)
+        return forgotten
 
     @property
     def watched(self) -> bool:

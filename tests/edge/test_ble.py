@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from bleak.backends.bluezdbus import manager as bleak_manager
 
 from gatewayd.config import model as config
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Press, State, Tag
@@ -367,6 +368,18 @@ async def test_no_press_is_lost_in_a_flood(bluez: BlueZ) -> None:
         sent = await strangers
         await until(lambda: len(ear.heard) == sent + len(frames))
         assert [heard.service_data for heard in ear.of(TAG)] == [frame.service_data for frame in frames]
+
+
+async def test_addresses_that_never_come_again_do_not_stay_in_memory(system_bus: PrivateBus) -> None:
+    """Phones change theirs every quarter of an hour: what BlueZ has forgotten bleak remembers no longer."""
+    async with BlueZ(system_bus.address, temporary_s=0.5) as bluez, listening() as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        await flood(bluez, rate=400, addresses=1_000_000, for_s=1.0)
+        manager = bleak_manager._global_instances[asyncio.get_running_loop()]
+        await until(lambda: len(manager._properties) > 50)
+        await asyncio.sleep(0.6)
+        await press(bluez, ear, SimulatedTag(TAG, packet_id=7))
+        await until(lambda: sum("dev_" in path for path in manager._properties) == 1)
 
 
 async def test_noise_is_passed_on_and_ends_nothing(bluez: BlueZ) -> None:
