@@ -20,6 +20,7 @@ from gatewayd.core.tags import (
     eddystone,
     ela,
     ibeacon,
+    itag,
     kontakt,
     minew,
     moko,
@@ -174,7 +175,7 @@ def test_a_flood_of_noise() -> None:
 @pytest.mark.timeout(3600 if os.environ.get("GATEWAYD_LONG") else 60)
 def test_mutated_frames_are_claimed_or_not() -> None:
     """Frames that are nearly right, of every family: none raises, and what is told of one can be written."""
-    assert {name for name, _, _ in FRAMES} == set(FAMILIES)
+    assert {name for name, _, _ in FRAMES} == set(FAMILIES) - {itag.NAME}  # which is heard over a connection
     dice = random.Random(20261122)
     for _ in range(MUTATED):
         name, advertisement, key = mutated(dice)
