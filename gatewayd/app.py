@@ -215,6 +215,7 @@ class App:
         )
         await asyncio.wait([asyncio.create_task(self._end(name)) for name in hearing], timeout=EDGES_STOP_S)
         self._gateway.recorder.finish()
+        self._gateway.finish()
         for name in ("caretaker", "uplink", "outbox"):
             await self._end(name)
 
@@ -228,7 +229,12 @@ class App:
     # --- the edges ------------------------------------------------------------------------------------------
 
     def _run_radio(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:
-        report = self._caretaker.report(Component.RADIO)
+        tell = self._caretaker.report(Component.RADIO)
+
+        def report(state: State, detail: str) -> None:
+            tell(state, detail)
+            self._gateway.on_radio(state, detail)
+
         if not config.radio.enabled:
             report(State.OFF, "not enabled")
             return None
@@ -339,7 +345,7 @@ class App:
             on_command=self._gateway.on_command,
             on_retained_state=self._gateway.on_retained_alarm,
             on_adopted=self._caretaker.tell,
-            on_outbox_replaced=self._gateway.store_all,
+            on_outbox_replaced=self._gateway.on_outbox_replaced,
             on_forgotten=self._gateway.on_forgotten,
             backlog=self._backlog,
         )

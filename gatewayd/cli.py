@@ -69,6 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
     _outbox_commands(commands.add_parser("outbox", help="what waits for a broker"))
+    _coverage_command(
+        commands.add_parser("coverage", help="whether a tag was heard at a time, and if not, why")
+    )
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
     _tags_commands(commands.add_parser("tags", help="the tags that call for help: hear them, assign them"))
     _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
@@ -149,18 +152,33 @@ def _outbox_commands(parser: argparse.ArgumentParser) -> None:
         "export", help="a ZIP file with all that waits: messages to read, sound to play"
     )
     for command in (stats, listing, export):
-        _config_option(command)
-        command.add_argument(
-            "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
-        )
-        command.add_argument(
-            "--database", type=Path, metavar="DB", help="this one: of another card, or one that was set aside"
-        )
-        command.add_argument("--json", action="store_true", help="for programs")
+        _outbox_options_of(command)
     export.add_argument("file", type=Path, metavar="FILE", help="a new one; of nobody else to be read")
     stats.set_defaults(command=_outbox_stats)
     listing.set_defaults(command=_outbox_list)
     export.set_defaults(command=_outbox_export)
+
+
+def _outbox_options_of(command: argparse.ArgumentParser) -> None:
+    _config_option(command)
+    command.add_argument(
+        "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
+    )
+    command.add_argument(
+        "--database", type=Path, metavar="DB", help="this one: of another card, or one that was set aside"
+    )
+    command.add_argument("--json", action="store_true", help="for programs")
+
+
+def _coverage_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tag", metavar="TAG", help="the NAME of its [tag NAME]")
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        help="2026-03-01T10:14:00Z, or 10:14 by this machine; default: the last that is recorded",
+    )
+    _outbox_options_of(parser)
+    parser.set_defaults(command=_coverage)
 
 
 def _demo_command(parser: argparse.ArgumentParser) -> None:
@@ -337,6 +355,12 @@ def _outbox_options(arguments: argparse.Namespace) -> Options:
         as_json=arguments.json,
         environ=os.environ,
     )
+
+
+def _coverage(arguments: argparse.Namespace) -> int:
+    from gatewayd.outbox import coverage
+
+    return coverage.covered(_outbox_options(arguments), arguments.tag, arguments.at)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

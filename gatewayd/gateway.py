@@ -15,9 +15,10 @@ from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
-from gatewayd.core import command, desk, payload, tags, topic
+from gatewayd.core import command, coverage, desk, payload, tags, topic
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
+from gatewayd.core.coverage.record import Changes
 from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import (
     Advertisement,
@@ -29,6 +30,7 @@ from gatewayd.core.model import (
     Message,
     MessageClass,
     Press,
+    State,
     Subject,
     Tag,
     TagEvent,
@@ -41,6 +43,7 @@ from gatewayd.core.roster import Roster
 from gatewayd.core.track import Track
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.recorder import Recorder
+from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
 
 logger = logging.getLogger(__name__)
@@ -60,7 +63,8 @@ NEXT: Final = "next_alarm"
 ALARM: Final = "alarm"
 RECORDING: Final = "recording"
 REPLY: Final = "reply"
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY)
+COVERAGE: Final = coverage.KIND
+RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE)
 
 
 Effect: TypeAlias = alarms.Effect | desk.SaveReply | desk.ForgetReply
@@ -102,6 +106,7 @@ class Gateway:
         self._track = Track()
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
+        self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -110,6 +115,7 @@ class Gateway:
         self.recorder.configure(rate_hz=config.audio.rate_hz, chunk_s=config.audio.chunk_s)
         self._roster = Roster(config.tags)
         self._tags = {tag.name: tag for tag in config.tags}
+        self._supervisor.configure(config.tags)
         self._settings = alarms.Settings(audio=config.audio.enabled, duration_s=config.audio.duration_s)
         if self._early is None:
             self._provide_alarm_ids()
@@ -123,6 +129,7 @@ class Gateway:
         self._next_ids.restore(records.get(NEXT, {}), self._now().mono_s)
         for alarm, mark in records.get(RECORDING, {}).items():
             self.recorder.restore(alarm, mark)
+        self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
         self._replies = _read(REPLY, records, desk.from_json)
         self._alarms = _read(ALARM, records, alarms.from_json)
         for known in self._alarms.values():
@@ -138,6 +145,7 @@ class Gateway:
         """Take what the disk says after we had to begin without it: what is known by now is newer."""
         for name, text in records.get(TAG, {}).items():
             self._presences.setdefault(name, TagPresence.from_json(text))
+        self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
         for alarm, mark in records.get(RECORDING, {}).items():
             if alarm not in self._alarms:
                 self.recorder.restore(alarm, mark)
@@ -146,13 +154,30 @@ class Gateway:
             self._step(alarms.Adopted(alarm=known))
 
     def store_all(self) -> None:
-        """Store all that must outlive a restart: the power may go, or a new database has begun."""
+        """Store all that must outlive a restart: the power may go."""
         records: dict[RecordKey, str] = _seeds(self._next_ids.seeds)
         records |= {(TAG, name): presence.to_json() for name, presence in self._presences.items()}
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
-        self.sender.send(Batch(records=records))
+        self._store(records, self._supervisor.record.save(self._now()))
+
+    def on_outbox_replaced(self) -> None:
+        """Store the same, and the whole record of coverage, for a new database has begun."""
+        self._supervisor.record.store_anew()
+        self.store_all()
+
+    def finish(self) -> None:
+        """Store what is heard to the end: the daemon stops."""
+        if self._early is None:
+            self._store({}, self._supervisor.record.save(self._now(), stopped=True))
+
+    def _store(self, records: Put, changes: Changes | None) -> None:
+        """Store records, and what is due of the record of coverage with them."""
+        put = {} if changes is None else {(COVERAGE, key): text for key, text in changes.put.items()}
+        forget = () if changes is None else tuple((COVERAGE, key) for key in changes.forget)
+        if records or put:
+            self.sender.send(Batch(records={**records, **put}, forget=forget))
 
     def _provide_alarm_ids(self) -> None:
         """Store what each tag's next alarm id is made from before it is needed."""
@@ -168,6 +193,7 @@ class Gateway:
         self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
     ) -> bool:
         """Whether an advertisement with these is of one of our tags. Most are not."""
+        self._supervisor.something()
         return self._roster.sender(address, service_data, manufacturer_data) is not None
 
     def on_advertisement(self, advertisement: Advertisement) -> None:
@@ -196,10 +222,15 @@ class Gateway:
             self._press(press, {(TAG, tag.name): presence.to_json()})
             self._saved[tag.name] = heard
         elif presence.due(self._saved.get(tag.name), heard):
-            self.sender.send(Batch(records={(TAG, tag.name): presence.to_json()}))
+            self._store({(TAG, tag.name): presence.to_json()}, self._supervisor.changes(alone=False))
             self._saved[tag.name] = heard
         # Last: had the press failed on its way, its next copy must not count as one.
         self._presences[tag.name] = presence
+        self._supervisor.heard(tag, heard_s, rssi_dbm)
+
+    def on_radio(self, state: State, detail: str) -> None:
+        """The radio said how it is."""
+        self._supervisor.radio(state, detail)
 
     def on_wired_press(self, heard: Instant) -> None:
         """The wired button was pressed."""
@@ -268,7 +299,12 @@ class Gateway:
         if self._postponed(partial(self.on_command, incoming)):
             return
         self._alarms, self._replies, effects = desk.answer(
-            self._alarms, self._replies, incoming, self._now(), self._settings
+            self._alarms,
+            self._replies,
+            incoming,
+            self._now(),
+            self._settings,
+            record=self._supervisor.record,
         )
         self._carry_out(effects)
 
@@ -288,10 +324,11 @@ class Gateway:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
     def on_forgotten(self) -> None:
-        """Tell every alarm's state again: the broker may have lost what it retained."""
+        """Tell the state of every alarm and tag again: the broker may have lost what it retained."""
         if not self._postponed(self.on_forgotten):
             self._alarms, effects = alarms.retell(self._alarms, self._now(), self._settings)
             self._carry_out(effects)
+            self._supervisor.retell()
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -303,6 +340,8 @@ class Gateway:
         numbered = {name for name, presence in self._presences.items() if presence.numbered}
         self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
         self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
+        self._supervisor.tick(self._presences)
+        self._store({}, self._supervisor.changes(alone=True))
 
     @property
     def open_alarms(self) -> int:

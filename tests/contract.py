@@ -20,6 +20,7 @@ _SCHEMA = {
     Kind.HEALTH: "health",
     Kind.POSITION: "position",
     Kind.REPLY: "reply",
+    Kind.TAG: "tag",
     Kind.ALARM_EVENT: "alarm-event",
     Kind.ALARM_STATE: "alarm-state",
 }
@@ -29,6 +30,7 @@ _COMMAND = {
     "alarm/close": "close",
     "listen/start": "listen_start",
     "listen/stop": "listen_stop",
+    "coverage/get": "coverage_get",
 }
 
 
@@ -45,7 +47,7 @@ def validate(
     if parsed.kind is Kind.ALARM_AUDIO:
         _validate_audio(payload, dict(properties))
         return None
-    if parsed.kind is Kind.ALARM_STATE and not payload:
+    if parsed.kind in {Kind.ALARM_STATE, Kind.TAG} and not payload:
         return None  # withdrawn
     if parsed.kind is Kind.COMMAND:
         reference = f"#/$defs/command/$defs/{_COMMAND[str(parsed.command)]}"

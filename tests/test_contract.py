@@ -16,7 +16,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from gatewayd.core import command, topic
 from gatewayd.core.alarm import Handling, Trigger
 from gatewayd.core.alarm.model import AudioState, Cause
+from gatewayd.core.coverage import Verdict
 from gatewayd.core.model import Auth, ClockSource, Component, FixMode, Method, Mode, State, Subject, TagEvent
+from gatewayd.core.supervision import TagState
 from gatewayd.core.topic import Kind
 
 ALARM = "019ca945-0a00-7000-8000-000000000001"
@@ -83,6 +85,7 @@ def found(path: Path, reference: str) -> Any:
         (("envelope", "position", "properties", "subject"), Subject),
         (("envelope", "position", "properties", "method"), Method),
         (("health", "state"), State),
+        (("reply", "coverage", "properties", "verdict"), Verdict),
     ],
 )
 def test_the_enums_are_those_of_the_code(place: tuple[str, ...], values: Any) -> None:
@@ -103,6 +106,7 @@ def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
     assert {trigger.type for trigger in Trigger} <= set(schema["envelope"]["$defs"]["event_type"]["enum"])
     assert schema["reply"]["properties"]["error"]["properties"]["code"]["enum"] == list(command.Code)
     assert schema["health"]["properties"]["components"]["required"] == list(Component)
+    assert schema["tag"]["properties"]["state"]["enum"] == list(TagState)
 
 
 # --- what they say ------------------------------------------------------------------------------------------
@@ -162,6 +166,9 @@ def test_nor_does_a_missing_one(field: str) -> None:
         ("cmd/alarm/close", {"id": "c", "actor": {"id": "a"}, "alarm": ALARM}),
         ("cmd/listen/start", {"id": "c", "actor": {"id": "a"}, "alarm": ALARM, "max_s": 0}),
         ("cmd/listen/stop", {"id": "c"}),
+        ("cmd/coverage/get", {"id": "c", "actor": {"id": "a"}}),
+        ("tag/t-1", {**ENVELOPE, "state": "gone", "heard_since_start": True, "started_at": ENVELOPE["at"]}),
+        ("tag/t-1", {**ENVELOPE, "state": "seen"}),
     ],
 )
 def test_other_wrong_messages_do_not(name: str, wrong: dict[str, Any]) -> None:
@@ -178,6 +185,7 @@ def test_other_right_ones_do() -> None:
     )
     assert published("cmd/listen/stop", {"id": "c", "actor": {"id": "a"}})
     assert validate(f"alarm/{ALARM}/state", b"") is None
+    assert validate("tag/t-1", b"") is None
 
 
 def test_an_alarm_is_told_on_its_own_topic() -> None:
@@ -232,7 +240,9 @@ def addresses(overview: dict[str, Any]) -> set[str]:
 def test_the_overview_lists_every_topic(overview: dict[str, Any]) -> None:
     """Every kind the code knows, and every command it obeys."""
     listed = addresses(overview)
-    filled = {address.replace("{alarm}", ALARM).replace("{n}", "0") for address in listed}
+    filled = {
+        address.replace("{alarm}", ALARM).replace("{n}", "0").replace("{tag}", "t-1") for address in listed
+    }
     parsed = [topic.parse(address) for address in filled]
     assert {each.kind for each in parsed if each is not None} == set(Kind)
     assert None not in parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,20 +13,32 @@ import pytest
 from gatewayd.config.layers import Layers
 from gatewayd.config.load import assemble
 from gatewayd.config.model import Config
-from gatewayd.core import command, topic
+from gatewayd.core import command, payload, topic
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.journal import MessageId
-from gatewayd.core.model import Advertisement, ClockSource, Fix, FixMode, Instant, MessageClass, Told
+from gatewayd.core.model import (
+    Advertisement,
+    ClockSource,
+    ClockState,
+    Fix,
+    FixMode,
+    Instant,
+    Message,
+    MessageClass,
+    State,
+    Told,
+)
 from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
+from gatewayd.gateway import ALARM, COVERAGE, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
 from gatewayd.uplink import Batch
 
 ADDRESS = "C4:11:22:33:44:55"
 TAG_NAME = "nurse-1-tag"
+CLOCK = ClockState(boot="b", offset_s=1_700_000_000.0, source=ClockSource.NTP, uncertainty_ms=1)
 CONFIGURATION = f"""
 [gateway]
 id = gw-1
@@ -77,6 +89,7 @@ class Room:
     accepted: list[str] = field(default_factory=list)
     told: list[tuple[str, Told]] = field(default_factory=list)
     now_s: float = 1_000.0
+    source: ClockSource = ClockSource.NTP
 
     def __post_init__(self) -> None:
         self.gateway = Gateway(
@@ -93,7 +106,7 @@ class Room:
             boot="b",
             mono_s=self.now_s,
             wall_s=1_700_000_000 + self.now_s,
-            source=ClockSource.NTP,
+            source=self.source,
             uncertainty_ms=1,
         )
 
@@ -104,6 +117,27 @@ class Room:
             address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data}
         )
         self.gateway.on_advertisement(advertisement)
+
+    def beat(self) -> None:
+        """Hear a plain BTHome frame that nobody pressed."""
+        uuid, data = parse_service_data("fcd2:4400003a00")
+        self.gateway.on_advertisement(
+            Advertisement(address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data})
+        )
+
+    def states(self, which: str = TAG_NAME) -> list[Message]:
+        """What was told of a tag so far."""
+        sent = (message for batch in self.disk.batches for message in batch.messages)
+        return [message for message in sent if message.topic == topic.tag(which)]
+
+    def covered(self, at_s: float) -> Mapping[str, Any]:
+        """What is answered of the tag's coverage."""
+        now = self.now()
+        moment = payload.at(replace(now, wall_s=now.wall_s + at_s - now.mono_s, boot="-"), CLOCK)
+        self.command("coverage/get", tag=TAG_NAME, at=moment)
+        found = self.disk.batches[-1].messages[-1].body["coverage"]
+        assert isinstance(found, Mapping)
+        return found
 
     def hop(self, kind: HopKind) -> None:
         """The last event that was sent came so far."""
@@ -243,7 +277,8 @@ async def test_a_replaced_database_gets_all_that_must_outlive_a_restart(room: Ro
     (raised,) = room.disk.events("raised")
     room.command("alarm/accept", alarm=raised["alarm"])
     known, room.disk.records = room.disk.records, {}
-    room.gateway.store_all()
+    room.gateway.on_outbox_replaced()
+    assert room.disk.records.pop(COVERAGE)
     assert room.disk.records == known
     assert set(known) == {TAG, NEXT, ALARM, REPLY}
 
@@ -381,3 +416,119 @@ async def test_the_wired_button_has_no_wearer_to_tell(room: Room) -> None:
     room.hop(HopKind.STORED)
     assert room.accepted == ["disk"]
     assert room.told == []
+
+
+# --- coverage -----------------------------------------------------------------------------------------------
+
+HOUR_S = 3_600
+
+
+def hours(room: Room, count: int) -> None:
+    """A tag near that sends a heartbeat every 8 s."""
+    for _ in range(count * HOUR_S // 8):
+        room.now_s += 8
+        room.gateway.concerns("", {}, {})
+        room.beat()
+        room.gateway.on_tick()
+
+
+async def test_a_quiet_day_is_written_with_what_is_written_anyway(room: Room) -> None:
+    """The record rides with what is remembered of the tag, every 10 min, and is small."""
+    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    hours(room, 24)
+    batches = [batch for batch in room.disk.batches if any(kind == COVERAGE for kind, _ in batch.records)]
+    alone = [batch for batch in batches if all(kind == COVERAGE for kind, _ in batch.records)]
+    assert 24 * 5 < len(batches) <= 24 * 6 + 2
+    assert len(alone) <= 2
+    texts = [text for batch in batches for (kind, _), text in batch.records.items() if kind == COVERAGE]
+    assert max(map(len, texts)) < 250
+    assert len(room.disk.records[COVERAGE]) in {24, 25}
+
+
+async def test_a_record_is_written_alone_when_nobody_is_heard(room: Room) -> None:
+    """That a tag was not heard is a record, too; lost hearing is told to the disk soon."""
+
+    def pass_time(seconds: int) -> int:
+        before = len(room.disk.batches)
+        for _ in range(seconds):
+            room.now_s += 1
+            room.gateway.on_tick()
+        return sum(any(kind == COVERAGE for kind, _ in batch.records) for batch in room.disk.batches[before:])
+
+    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    assert pass_time(1) == 1
+    assert pass_time(680) == 0
+    assert pass_time(20) == 1
+    room.gateway.on_radio(State.FAILED, "no adapter")
+    assert pass_time(61) == 1
+
+
+async def test_what_was_covered_is_known_after_a_restart() -> None:
+    """And the time between is one in which nobody ran; a damaged record is told and left out."""
+    before = Room()
+    before.gateway.restore({})
+    before.gateway.on_radio(State.OK, "hci0 scans and hears")
+    hours(before, 2)
+    last_s = before.now_s
+    before.gateway.finish()
+    room = Room(now_s=last_s + 600)
+    room.gateway.restore(before.disk.records | {COVERAGE: {**before.disk.records[COVERAGE], "x": "{"}})
+    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.now_s += 300
+    assert room.covered(last_s - 100)["verdict"] == "covered"
+    assert room.covered(last_s + 100)["why"] == "the gateway was not running"
+    assert room.covered(room.now_s - 10)["verdict"] == "not_heard"
+    room.gateway.on_tick()
+    assert room.states()[-1].body["heard_since_start"] is True  # in this boot
+
+
+async def test_another_database_gets_the_whole_record(room: Room) -> None:
+    """Not only the block that grows."""
+    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    hours(room, 3)
+    known, room.disk.records = room.disk.records[COVERAGE], {}
+    room.gateway.on_outbox_replaced()
+    assert room.disk.records[COVERAGE].keys() >= known.keys()
+    assert len(known) >= 3
+
+
+async def test_before_its_records_are_read_a_stop_writes_nothing() -> None:
+    room = Room()
+    room.gateway.finish()
+    assert room.disk.batches == []
+
+
+async def test_a_tags_state_is_told_again_when_the_broker_forgot_or_the_clock_is_known(room: Room) -> None:
+    """What a retained message said of times was said by another clock."""
+    room.gateway.on_tick()
+    room.gateway.on_tick()
+    assert len(room.states()) == 1
+    room.gateway.on_forgotten()
+    room.gateway.on_tick()
+    assert len(room.states()) == 2
+    room.source = ClockSource.GNSS
+    room.gateway.on_tick()
+    assert len(room.states()) == 3
+
+
+async def test_a_revoked_tag_is_withdrawn() -> None:
+    """While the gateway runs, and where it was revoked while nobody ran."""
+    room = Room()
+    room.gateway.restore({TAG: {"old": "{}"}})
+    (withdrawn,) = room.states("old")
+    assert withdrawn.clears
+    room.gateway.configure(configured("[tag other]\naddress = C4:11:22:33:44:66\n"))
+    assert room.states() == []
+    layers = Layers()
+    layers.add(b"[gateway]\nid = gw-1\n[audio]\nenabled = no\n", "gatewayd.conf")
+    room.gateway.configure(assemble(layers, credentials=None, machine_id="0" * 32).config)
+    assert [message.clears for message in room.states()] == [True]
+
+
+async def test_the_same_state_of_the_radio_again_changes_nothing(room: Room) -> None:
+    """A radio that hears may say this and that of itself."""
+    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.now_s += 100
+    room.gateway.on_radio(State.DEGRADED, "hci0 scans; advertisement monitors are not available")
+    room.now_s += 10
+    assert room.covered(room.now_s)["verdict"] == "not_heard"

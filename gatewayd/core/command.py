@@ -108,6 +108,15 @@ class ListenStop:
     """`listen/stop`: end the recording, whichever alarm it belongs to."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageGet:
+    """`coverage/get`: was this tag heard then? A question: without effect, and answered anew each time."""
+
+    id: str
+    tag: str
+    at_s: float | None = None  # seconds since 1970; None: now
+
+
 Order: TypeAlias = Received | Accept | Close | ListenStart | ListenStop
 
 
@@ -129,12 +138,14 @@ class Reply:
     code: Code | None = None
     message: str = ""
     known: bool = False  # the command was understood: the reply is remembered and stored
+    found: Body | None = None  # what a question brought, by the name of its answer
 
     def draft(self, response_topic: str | None = None, correlation: bytes | None = None) -> Draft:
         """Return the message with its command's `id`: to the topic the command asked for, else to `reply`."""
         body: dict[str, Json] = {"id": self.id, "ok": self.code is None}
         if self.code is not None:
             body["error"] = {"code": self.code.value, "message": self.message}
+        body |= self.found or {}
         return Draft(
             topic=topic.REPLY,
             message_class=MessageClass.STATE,
@@ -155,8 +166,11 @@ class _Refused(Exception):  # noqa: N818 a turn of the parser, caught in this mo
         self.message = message
 
 
-def read(incoming: Incoming, now: Instant) -> Command | Reply:
-    """Return the command that came in, or the reply that refuses it. Never raises, whatever the bytes are."""
+def read(incoming: Incoming, now: Instant) -> Command | CoverageGet | Reply:
+    """Return the command or question that came in, or the reply that refuses it.
+
+    Never raises, whatever the bytes are.
+    """
     command_id: str | None = None
     try:
         fields = _object(incoming.payload)
@@ -171,6 +185,8 @@ def read(incoming: Incoming, now: Instant) -> Command | Reply:
         _check_expiry(fields, now)
     except _Refused as refused:
         return Reply(id=command_id, at=now, code=refused.code, message=refused.message)
+    if isinstance(order, CoverageGet):
+        return order
     return Command(id=command_id, actor=actor, order=order)
 
 
@@ -228,12 +244,16 @@ def _check_expiry(fields: Mapping[str, payload.Plain], now: Instant) -> None:
     text = _optional_text(fields, "expires_at", NAME_LENGTH)
     if text is None:
         return
-    try:
-        expires_s = payload.wall(text)
-    except ValueError:
-        raise _wrong("expires_at", "an RFC 3339 time with Z or an offset", text) from None
+    expires_s = _wall(text, "expires_at")
     if now.source is not ClockSource.NONE and expires_s < now.wall_s - now.uncertainty_ms / 1000:
         raise _Refused(Code.EXPIRED, f"expected a command before its expires_at {text}, it came after")
+
+
+def _wall(text: str, key: str) -> float:
+    try:
+        return payload.wall(text)
+    except ValueError:
+        raise _wrong(key, "an RFC 3339 time with Z or an offset", text) from None
 
 
 def _alarm(fields: Mapping[str, payload.Plain]) -> str:
@@ -277,13 +297,24 @@ def _listen_stop(_fields: Mapping[str, payload.Plain]) -> ListenStop:
     return ListenStop()
 
 
-_ORDERS: Final[Mapping[str, Callable[[Mapping[str, payload.Plain]], Order]]] = MappingProxyType(
+def _coverage_get(fields: Mapping[str, payload.Plain]) -> CoverageGet:
+    tag = fields.get("tag")
+    if not isinstance(tag, str) or not topic.is_id(tag):
+        raise _wrong("tag", "a tag's id", tag)
+    at = _optional_text(fields, "at", NAME_LENGTH)
+    return CoverageGet(
+        id=_text(fields, "id", ID_LENGTH), tag=tag, at_s=None if at is None else _wall(at, "at")
+    )
+
+
+_ORDERS: Final[Mapping[str, Callable[[Mapping[str, payload.Plain]], Order | CoverageGet]]] = MappingProxyType(
     {
         "alarm/received": _received,
         "alarm/accept": _accept,
         "alarm/close": _close,
         "listen/start": _listen_start,
         "listen/stop": _listen_stop,
+        "coverage/get": _coverage_get,
     }
 )
 NAMES: Final = tuple(_ORDERS)  # the commands there are, as they stand below `cmd/`

@@ -2,7 +2,7 @@
 
 What could be read is remembered with its answer, so that the same command again (a redelivery, an impatient
 person) gets the same reply and has no second effect. What could not be read is refused anew each time, the
-same way; nothing is kept of it, so noise fills neither memory nor disk.
+same way; nothing is kept of it, so noise fills neither memory nor disk; nor of a question, which has none.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Final, TypeAlias
 from gatewayd.core import payload
 from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
 from gatewayd.core.alarm.model import elapsed_s
-from gatewayd.core.command import Code, Incoming, Reply, read
-from gatewayd.core.model import Instant
+from gatewayd.core.command import Code, CoverageGet, Incoming, Reply, read
+from gatewayd.core.coverage import Record
+from gatewayd.core.coverage import answer as coverage
+from gatewayd.core.model import ClockSource, Instant
 
 # A command is delivered again within the session's hour, or given again within a shift.
 REMEMBER_S: Final = 24 * 3600.0
@@ -40,13 +42,15 @@ class ForgetReply:
 
 
 def answer(
-    alarms: Alarms, replies: Replies, incoming: Incoming, now: Instant, settings: Settings
+    alarms: Alarms, replies: Replies, incoming: Incoming, now: Instant, settings: Settings, *, record: Record
 ) -> tuple[Alarms, Replies, tuple[Effect | SaveReply | ForgetReply, ...]]:
     """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
 
     As with `step`, everything asked to be published and saved belongs into one transaction.
     """
     command = read(incoming, now)
+    if isinstance(command, CoverageGet):
+        return alarms, replies, (_publish(_covered(command, record, now), incoming),)
     if command.id is not None and command.id in replies:  # also when it has expired by now
         return alarms, replies, (_publish(replies[command.id], incoming),)
     if isinstance(command, Reply):
@@ -77,6 +81,18 @@ def from_json(text: str) -> Reply:
             return Reply(id=name, at=at, code=Code(code), message=message, known=True)
         case _:
             raise ValueError(f"expected a stored reply, got {text[:80]!r}")
+
+
+def _covered(question: CoverageGet, record: Record, now: Instant) -> Reply:
+    at_s = now.wall_s if question.at_s is None else question.at_s
+    if now.source is not ClockSource.NONE and at_s > now.wall_s + now.uncertainty_ms / 1000:
+        message = "at: expected a time that has passed, it is to come"
+        return Reply(id=question.id, at=now, code=Code.INVALID, message=message)
+    found = coverage(record.blocks(now), question.tag, min(at_s, now.wall_s), now)
+    if found is None:
+        message = f"tag: expected one that is assigned to this gateway or was, got {question.tag}"
+        return Reply(id=question.id, at=now, code=Code.UNKNOWN, message=message)
+    return Reply(id=question.id, at=now, found={"coverage": found.body})
 
 
 def _publish(reply: Reply, incoming: Incoming) -> Publish:

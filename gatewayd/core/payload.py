@@ -103,7 +103,7 @@ def render(message: Message, *, gateway: str, clock: ClockState, published: Inst
         "clock": {"source": source.value, "uncertainty_ms": uncertainty_ms},
         "late_s": late_s,
     }
-    body = _object(message.body, lambda instant: at(instant, clock))
+    body = plain(message.body, clock)
     return Rendered(payload=_encode(envelope | body), content_type=JSON_TYPE, expires_s=message.expires_s)
 
 
@@ -114,6 +114,11 @@ def render_will(message: Message, *, gateway: str) -> Rendered:
     """
     body = _object(message.body, lambda _instant: None)
     return Rendered(payload=_encode(_identity(message, gateway) | body), content_type=JSON_TYPE)
+
+
+def plain(body: Body, clock: ClockState) -> dict[str, Plain]:
+    """Return a body with its times as text, by what is known of the clock now."""
+    return _object(body, lambda instant: at(instant, clock))
 
 
 def at(instant: Instant, clock: ClockState) -> str:

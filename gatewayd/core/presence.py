@@ -126,6 +126,7 @@ class TagPresence:
     frames: Mapping[Kind, Frame] = field(default_factory=dict)
     edge: Edge | None = None
     counts: Mapping[str, Count] = field(default_factory=dict)  # by event, where a tag counts its presses
+    last_test: Instant | None = None  # when it was last pressed as a test
 
     @property
     def numbered(self) -> bool:
@@ -171,6 +172,7 @@ class TagPresence:
                     event: {"count": count.count, "heard": count.heard}
                     for event, count in self.counts.items()
                 },
+                "last_test": self.last_test,
             }
         )
 
@@ -189,6 +191,7 @@ class TagPresence:
                 frames={Kind(kind): _frame(item) for kind, item in _object(body.get("frames")).items()},
                 edge=None if body.get("edge") is None else _edge(body["edge"]),
                 counts={event: _count(item) for event, item in _object(body.get("counts", {})).items()},
+                last_test=_optional(body.get("last_test"), Instant),
             )
         except ValueError:
             return cls()
@@ -225,6 +228,8 @@ def observe(
     if activation is None:
         return presence, None
     event, mode, button = activation
+    if mode is Mode.TEST:
+        presence = replace(presence, last_test=heard)
     number, key = _number(report)
     return presence, Press(
         tag=tag.name,

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     HEALTH = "health"
     POSITION = "position"
     REPLY = "reply"
+    TAG = "tag"
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
     ALARM_AUDIO = "alarm/audio"
@@ -39,11 +40,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A parsed topic. `alarm` is set for the three alarm kinds, `n` for audio, `command` for commands."""
+    """A parsed topic. `alarm` is set for the three alarm kinds, the others for the one they belong to."""
 
     kind: Kind
     alarm: str | None = None
     n: int | None = None  # the chunk's number, from 0
+    tag: str | None = None
     command: str | None = None  # e.g. "alarm/accept"
 
 
@@ -72,6 +74,11 @@ def alarm_audio(alarm: str, n: int) -> str:
     return f"alarm/{alarm}/audio/{n}"
 
 
+def tag(name: str) -> str:
+    """Return the topic of a tag's retained state."""
+    return f"tag/{name}"
+
+
 def command(name: str) -> str:
     """Return the topic of a command, e.g. of `alarm/accept`."""
     return f"cmd/{name}"
@@ -93,6 +100,8 @@ def parse(topic: str) -> Topic | None:
     match topic.split("/"):
         case ["status" | "health" | "position" | "reply" as name]:
             return Topic(kind=Kind(name))
+        case ["tag", tag] if is_id(tag):
+            return Topic(kind=Kind.TAG, tag=tag)
         case ["alarm", alarm, "event" | "state" as part] if is_id(alarm):
             return Topic(kind=Kind(f"alarm/{part}"), alarm=alarm)
         case ["alarm", alarm, "audio", n] if is_id(alarm) and _CHUNK.fullmatch(n):

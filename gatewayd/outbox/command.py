@@ -40,7 +40,7 @@ def stats(options: Options) -> int:
         clock = Clock(boot=boot_id()).state()
         return [json.dumps(counted(site, clock))] if options.as_json else stats_lines(site, clock)
 
-    return _print(options, lines)
+    return show(options, lines)
 
 
 def list_all(options: Options) -> int:
@@ -50,7 +50,7 @@ def list_all(options: Options) -> int:
         clock = Clock(boot=boot_id()).state()
         return map(json.dumps, listed(site, clock)) if options.as_json else listed_lines(site, clock)
 
-    return _print(options, lines)
+    return show(options, lines)
 
 
 def export(options: Options, file: Path) -> int:
@@ -69,10 +69,11 @@ def export(options: Options, file: Path) -> int:
         damaged = f"; {exporter.damaged} are damaged and left out" if exporter.damaged else ""
         return [f"{exporter.messages} messages of {site.path} are in {file}{damaged}"]
 
-    return _print(options, lines)
+    return show(options, lines)
 
 
-def _print(options: Options, lines: Callable[[Site], Iterable[str]]) -> int:
+def show(options: Options, lines: Callable[[Site], Iterable[str]], *, name: str = "outbox") -> int:
+    """Print what is to be said of the outbox; `name`: of the command. Return the exit status."""
     try:
         site = find(
             config=options.config, state=options.state, database=options.database, environ=options.environ
@@ -88,6 +89,6 @@ def _print(options: Options, lines: Callable[[Site], Iterable[str]]) -> int:
         print(*error.errors, sep="\n", file=sys.stderr)
         return BAD_CONFIGURATION
     except OutboxError as error:
-        print(f"gatewayd outbox: {error}", file=sys.stderr)
+        print(f"gatewayd {name}: {error}", file=sys.stderr)
         return FAILED
     return 0

@@ -22,6 +22,7 @@ from gatewayd.core.command import (
     Close,
     Code,
     Command,
+    CoverageGet,
     Incoming,
     ListenStart,
     ListenStop,
@@ -30,8 +31,10 @@ from gatewayd.core.command import (
     Reply,
     read,
 )
+from gatewayd.core.coverage import Record
 from gatewayd.core.desk import REMEMBER_MAX, REMEMBER_S, ForgetReply, SaveReply, answer
-from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Press, TagEvent
+from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Press, Tag, TagEvent
+from gatewayd.core.supervision import Ear, Hearing
 from gatewayd.core.uuid7 import uuid7
 
 NOON_S = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -49,7 +52,7 @@ def incoming(name: str = "alarm/accept", *, retained: bool = False, **more: Any)
     return Incoming(name=name, payload=json.dumps(fields(**more)).encode(), retained=retained)
 
 
-def refused(found: Command | Reply) -> tuple[str | None, Code | None, str]:
+def refused(found: Command | CoverageGet | Reply) -> tuple[str | None, Code | None, str]:
     assert isinstance(found, Reply)
     return found.id, found.code, found.message
 
@@ -214,11 +217,14 @@ class Desk:
         press = Press(tag="t-1", event=TagEvent.PRESS, heard=NOW)
         self.alarms, _ = step({}, Pressed(press=press, next_alarm_id=ALARM, decided=NOW), NOW, SETTINGS)
         self.replies: desk.Replies = {}
+        self.record = Record([Tag(name="t-1", format="bthome")], Ear(hearing=Hearing.HEARS, since_s=0.0), NOW)
         self.effects: tuple[object, ...] = ()
 
     def ask(self, command: Incoming, now: Instant = NOW) -> Draft:
         """Answer the command; return the reply."""
-        self.alarms, self.replies, self.effects = answer(self.alarms, self.replies, command, now, SETTINGS)
+        self.alarms, self.replies, self.effects = answer(
+            self.alarms, self.replies, command, now, SETTINGS, record=self.record
+        )
         drafts = [effect.draft for effect in self.effects if isinstance(effect, Publish)]
         [reply] = [draft for draft in drafts if draft.topic == topic.REPLY]
         return reply
@@ -289,13 +295,68 @@ def test_only_so_many_replies_are_kept() -> None:
     assert ops.effects[-1] == ForgetReply(command="c-0")
 
 
+def question(**more: Any) -> Incoming:
+    return incoming("coverage/get", alarm=None, **{"tag": "t-1", **more})
+
+
+def test_a_question_is_answered_and_leaves_nothing() -> None:
+    """Of now without `at`; under the same id it is answered anew, for it has no effect."""
+    ops = Desk()
+    ops.record.heard("t-1", NOW.mono_s, faint=False)
+    later = replace(NOW, mono_s=NOW.mono_s + 3, wall_s=NOW.wall_s + 3)
+    reply = ops.ask(question(), later)
+    coverage = reply.body["coverage"]
+    assert isinstance(coverage, dict)
+    assert (reply.body["ok"], coverage["verdict"], coverage["at"]) == (True, "covered", later)
+    assert len(ops.effects) == 1
+    assert not ops.replies
+    assert reply.keep is Keep.WHEN_WAITING
+    earlier = ops.ask(question(at="2026-03-01T13:00:01+01:00"), later).body["coverage"]
+    assert isinstance(earlier, dict)
+    assert earlier["at"] == replace(NOW, mono_s=NOW.mono_s + 1, wall_s=NOW.wall_s + 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "expected"),
+    [
+        ({"tag": "a/b"}, Code.INVALID, "tag: expected a tag's id"),
+        ({"tag": None}, Code.INVALID, "tag: expected a tag's id"),
+        ({"at": "10:14"}, Code.INVALID, "at: expected an RFC 3339 time"),
+        ({"at": 3}, Code.INVALID, "at: expected a text"),
+        ({"at": "2026-03-01T12:00:02Z"}, Code.INVALID, "at: expected a time that has passed"),
+        ({"tag": "other"}, Code.UNKNOWN, "got other"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(more: dict[str, Any], code: Code, expected: str) -> None:
+    """A wrong field, a time to come, a tag that never was assigned here."""
+    error = Desk().ask(question(**more)).body["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == code
+    assert expected in str(error["message"])
+
+
+def test_a_time_to_come_is_not_judged_by_a_clock_that_is_not_known() -> None:
+    """It is answered as of now."""
+    clockless = replace(NOW, source=ClockSource.NONE)
+    assert Desk().ask(question(at="2027-03-01T12:00:02Z"), clockless).body["ok"] is True
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just(ALARM),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = ("id", "actor", "alarm", "outcome", "police", "lesson", "max_s", "expires_at")
-NAMES = ("alarm/received", "alarm/accept", "alarm/close", "listen/start", "listen/stop", "", "alarm/raise")
+KEYS = ("id", "actor", "alarm", "outcome", "police", "lesson", "max_s", "expires_at", "tag", "at")
+NAMES = (
+    "alarm/received",
+    "alarm/accept",
+    "alarm/close",
+    "listen/start",
+    "listen/stop",
+    "coverage/get",
+    "",
+    "alarm/raise",
+)
 
 
 @given(

@@ -179,6 +179,16 @@ def test_what_each_event_means() -> None:
     assert meaning(DOUBLE, LONG) == (LONG, Mode.ACTUAL)
 
 
+def test_the_last_test_is_remembered() -> None:
+    """Over a restart; an actual press is none."""
+    ear = Ear(replace(PLAIN, test_on=frozenset({DOUBLE}), alarm_on=frozenset({LONG})))
+    ear.hear(plain(1, LONG))
+    assert ear.presence.last_test is None
+    ear.hear(plain(2, DOUBLE))
+    assert ear.presence.last_test == ear.presence.last_seen
+    assert TagPresence.from_json(ear.presence.to_json()) == ear.presence
+
+
 def test_an_event_nobody_wants_is_heard_all_the_same() -> None:
     """Its id is used up: wanting it later does not raise the old one."""
     ear = Ear(replace(PLAIN, alarm_on=frozenset({LONG})))

@@ -17,6 +17,7 @@ IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
         (topic.HEALTH, Topic(kind=Kind.HEALTH)),
         (topic.POSITION, Topic(kind=Kind.POSITION)),
         (topic.REPLY, Topic(kind=Kind.REPLY)),
+        (topic.tag("t-1"), Topic(kind=Kind.TAG, tag="t-1")),
         (topic.command("alarm/accept"), Topic(kind=Kind.COMMAND, command="alarm/accept")),
         (topic.command("locate"), Topic(kind=Kind.COMMAND, command="locate")),
     ],
@@ -39,7 +40,7 @@ def test_an_alarms_topics_are_built_and_parsed(alarm: str, n: int) -> None:
         "", "status/", "/status", "statuses", "alarm", "alarm/a", "alarm/a/events", "alarm/a b/state",
         "alarm//state", "alarm/+/state", "alarm/a/audio", "alarm/a/audio/", "alarm/a/audio/01",
         "alarm/a/audio/-1", "alarm/a/audio/x", "alarm/a/audio/٣", "alarm/a b/audio/1", "cmd", "cmd/",
-        "cmd/Alarm", "cmd/a/b/c/d/e", "cmd/alarm/", "tag/t1", "visit/v1", f"alarm/{'a' * 65}/state",
+        "cmd/Alarm", "cmd/a/b/c/d/e", "cmd/alarm/", "tag", "tag/t 1", "visit/v1", f"alarm/{'a' * 65}/state",
     ],
 )  # fmt: skip
 def test_no_other_topic_is_parsed(text: str) -> None:
