@@ -28,7 +28,7 @@ from gatewayd.core.health import Alive, Facts, Health, OutboxFacts, power
 from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import Advertisement, Component, Fix, State, Tag, TagReport, Told
 from gatewayd.core.tags import itag
-from gatewayd.edge.ble import Buttons, Radio
+from gatewayd.edge.ble import Buttons, Radio, Remedies, runtime_folder
 from gatewayd.edge.clock import Clock, boot_id
 from gatewayd.edge.gpio import Gpio
 from gatewayd.edge.gps import Gps
@@ -244,6 +244,7 @@ class App:
             concerns=self._gateway.concerns,
             report=report,
             alive=alive,
+            remedies=Remedies(runtime=runtime_folder(os.environ)),
         ).run()
 
     def _run_buttons(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:

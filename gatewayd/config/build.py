@@ -149,7 +149,7 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         mqtt=_mqtt(layers),
         radio=Radio(
             enabled=value(settings.RADIO_ENABLED),
-            adapter=value(settings.RADIO_ADAPTER),
+            adapters=value(settings.RADIO_ADAPTER),
             canary=value(settings.RADIO_CANARY),
         ),
         tags=tags,

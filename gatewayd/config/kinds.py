@@ -37,6 +37,7 @@ _HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _HOST_CHARACTERS: Final = 253  # RFC 1035, section 2.3.4, as text
 # Dialled 1 s apart while an alarm waits: a ninth would come after a dead first one was given up (3 + 5 s).
 BROKERS_TRIED: Final = 8
+ADAPTERS_USED: Final = 4  # as many as a Pi has USB ports
 PATH_BYTES: Final = 4095  # Linux, PATH_MAX less the byte that ends it
 PREFIX_CHARACTERS: Final = 64  # as long as an id
 TEXT_CHARACTERS: Final = 128  # of a user name or an ALSA PCM name with its arguments
@@ -188,6 +189,16 @@ def _hosts(text: str) -> tuple[Address, ...]:
     return hosts
 
 
+def _adapters(text: str) -> tuple[str, ...]:
+    adapters = tuple(each if each.startswith("hci") else each.upper() for each in text.split())
+    pattern = r"hci[0-9]{1,3}|[0-9A-F]{2}(:[0-9A-F]{2}){5}"
+    if not all(re.fullmatch(pattern, each) for each in adapters):
+        raise ValueError
+    if len(adapters) > ADAPTERS_USED or len(set(adapters)) != len(adapters):
+        raise ValueError
+    return adapters
+
+
 def _source(text: str) -> SerialSource | GpsdSource | None:
     if text == "none":
         return None
@@ -254,10 +265,9 @@ CREDENTIAL: Final = checked(
 ADDRESS: Final = matching(
     "an address such as C4:11:22:33:44:55", r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", str.upper
 )
-ADAPTER: Final = matching(
-    "hci0, hci1 … or the adapter's address",
-    r"hci[0-9]{1,3}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}",
-    lambda text: text if text.startswith("hci") else text.upper(),
+ADAPTERS: Final = Kind(
+    expected=f"up to {ADAPTERS_USED} times hciN or an adapter's address, spaces between, or nothing",
+    read=_adapters,
 )
 UUID: Final = matching(
     "a UUID such as f7826da6-4fa2-4e98-8024-bc5b71e0893e",

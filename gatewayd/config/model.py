@@ -42,7 +42,7 @@ class Mqtt:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Radio:
     enabled: bool
-    adapter: str | None  # hciN or an address; None: the first one
+    adapters: tuple[str, ...]  # hciN or addresses; none: every one that is on
     canary: str | None  # address of an owned tag that always advertises
 
 

@@ -104,8 +104,9 @@ MQTT_KEEP_ALIVE: Final = _add("mqtt", "keep_alive", kinds.duration("2s", "10min"
 
 RADIO_ENABLED: Final = _add("radio", "enabled", kinds.BOOLEAN, "yes",
     "Whether tags are listened to.")
-RADIO_ADAPTER: Final = _add("radio", "adapter", optional(kinds.ADAPTER), "",
-    "hciN, or better the adapter's address, since hciN is not stable. Not set: the first one.")
+RADIO_ADAPTER: Final = _add("radio", "adapter", kinds.ADAPTERS, "",
+    "hciN, or better the adapter's address, since hciN is not stable; or several, spaces between. Not set:"
+    " every one that is on.")
 RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
     "The address of an owned tag that stays near and always advertises: its silence means a deaf radio.")
 

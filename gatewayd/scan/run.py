@@ -73,7 +73,7 @@ def _configured(
     except ConfigurationError as error:
         err.write("no tags are assigned, since there is no good configuration:\n")
         err.write("".join(f"  {problem}\n" for problem in error.errors))
-        return RadioSettings(enabled=True, adapter=None, canary=None), ()
+        return RadioSettings(enabled=True, adapters=(), canary=None), ()
     err.write("".join(f"warning: {problem}\n" for problem in loaded.warnings))
     return loaded.config.radio, loaded.config.tags
 

@@ -110,8 +110,8 @@ def _blocked(machine: Machine) -> Mapping[str, str]:
 
 def _wanted(settings: Radio, adapters: tuple[Adapter, ...]) -> list[Adapter]:
     """Return the adapters that the configuration allows."""
-    wanted = settings.adapter and settings.adapter.upper()
-    return [each for each in adapters if wanted in {None, each.name.upper(), each.address}]
+    wanted = {each.upper() for each in settings.adapters}
+    return [each for each in adapters if not wanted or wanted & {each.name.upper(), each.address}]
 
 
 async def _listen(config: Config, listen_s: float) -> Heard:
@@ -193,7 +193,7 @@ def _switched_off(found: Findings) -> Finding | None:
     if not candidates:
         there = ", ".join(f"{adapter.name} {adapter.address}" for adapter in found.adapters or ())
         return fail(
-            f"expected the adapter {found.settings.adapter}, got only {there}",
+            f"expected the adapter {' '.join(found.settings.adapters)}, got only {there}",
             "plug it in, or correct [radio] adapter (an address is better than hciN, which changes)",
         )
     if any(adapter.powered for adapter in candidates):
@@ -238,6 +238,13 @@ def _shortcomings(found: Findings, in_s: str) -> Iterator[Finding]:
             "bluetoothd needs its experimental part: see the row installation, or set Experimental = true in"
             " /etc/bluetooth/main.conf; then `systemctl restart bluetooth`",
         )
+    for wanted in found.settings.adapters:
+        there = [each for each in found.adapters or () if wanted.upper() in {each.name.upper(), each.address}]
+        if not any(each.powered for each in there):
+            yield warn(
+                f"the adapter {wanted} is {'off' if there else 'not there'}; another one hears",
+                "bluetoothctl power on" if there else "plug it in, or correct [radio] adapter",
+            )
     for name in sorted(name for name, proved in heard.proved.items() if not proved):
         yield warn(
             f"the key of {name} does not open what it sends: its alarms are marked auth failed",

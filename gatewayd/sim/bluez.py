@@ -50,6 +50,7 @@ class BlueZ:
         self.errors: dict[str, str] = {}  # member -> the D-Bus error it answers with
         self.hangs: set[str] = set()  # members that take effect and never answer
         self.silent = False  # hears nothing, signals nothing, and says all is well
+        self.deaf: set[str] = set()  # adapters (hciN) that do so until they are switched off and on
         self.meanwhile: deque[Frame] = (
             deque()
         )  # each is on the air while an answer with the devices is on its way
@@ -98,6 +99,11 @@ class BlueZ:
         return any(adapter.scans for adapter in self._adapters.values())
 
     @property
+    def scanned(self) -> set[str]:
+        """The adapters (hciN) with which a client is scanning."""
+        return {path.rpartition("/")[2] for path, adapter in self._adapters.items() if adapter.scans}
+
+    @property
     def monitored(self) -> bool:
         """Whether a client's advertisement monitor is active."""
         return any(adapter.watched for adapter in self._adapters.values())
@@ -132,11 +138,14 @@ class BlueZ:
         await self.stop()
         await self.start()
 
-    def power(self, on: bool) -> None:
-        """Switch the adapters on or off, as rfkill or another program does."""
+    def power(self, on: bool, name: str | None = None) -> None:
+        """Switch the adapters, or the one of this name, on or off, as rfkill or another program does."""
         for path, adapter in self._adapters.items():
+            if name is not None and path != f"{ROOT}/{name}":
+                continue
             adapter.powered = on
             if not on:
+                self.deaf.discard(path.rpartition("/")[2])
                 self._end_discovery(path, adapter)
                 self.gatt.lose_all()
             self._changed(path, ADAPTER, {"Powered": Variant("b", on)})
@@ -171,7 +180,7 @@ class BlueZ:
         if self.silent or self._bus is None:
             return
         for path, adapter in self._adapters.items():
-            if adapter.powered and self._hears(adapter, frame):
+            if adapter.powered and path.rpartition("/")[2] not in self.deaf and self._hears(adapter, frame):
                 device = f"{path}/dev_{frame.address.replace(':', '_')}"
                 self._report(path, adapter, device, frame)
 
@@ -302,7 +311,7 @@ class BlueZ:
     def _set(self, message: Message, adapter: Adapter) -> Message:
         if message.body[:2] != [ADAPTER, "Powered"]:
             return _error(message, "NotSupported", "simulated")
-        self.power(message.body[2].value)
+        self.power(message.body[2].value, (message.path or "").rpartition("/")[2])
         return Message.new_method_return(message)
 
     # --- monitors ---------------------------------------------------------------------------------------

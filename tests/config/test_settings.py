@@ -71,7 +71,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     )
     assert (config.mqtt.brokers, config.mqtt.tls) == ((Broker(host="localhost", port=1883),), False)
     assert config.mqtt.keep_alive_s == 6
-    assert (config.radio.enabled, config.radio.adapter, config.radio.canary) == (True, None, None)
+    assert (config.radio.enabled, config.radio.adapters, config.radio.canary) == (True, (), None)
     assert (config.gps.source, config.gps.publish) == (None, "alarm")
     assert (config.audio.enabled, config.audio.device, config.audio.rate_hz) == (True, "default", 16000)
     assert (config.audio.bitrate_bps, config.audio.chunk_s) == (24000, 0.5)
@@ -222,9 +222,12 @@ def test_tag_events(text: str, events: object) -> None:
         (settings.MQTT_PASSWORD_CREDENTIAL, "../shadow", ValueError),
         (settings.MQTT_PASSWORD_CREDENTIAL, "..", ValueError),
         (settings.TAG_KEY_CREDENTIAL, "00112233445566778899aabbccddeeff", ValueError),
-        (settings.RADIO_ADAPTER, "hci0", "hci0"),
-        (settings.RADIO_ADAPTER, "f0:f1:f2:f3:f4:f5", "F0:F1:F2:F3:F4:F5"),
+        (settings.RADIO_ADAPTER, "", ()),
+        (settings.RADIO_ADAPTER, "hci0", ("hci0",)),
+        (settings.RADIO_ADAPTER, "f0:f1:f2:f3:f4:f5 hci1", ("F0:F1:F2:F3:F4:F5", "hci1")),
         (settings.RADIO_ADAPTER, "wlan0", ValueError),
+        (settings.RADIO_ADAPTER, "hci0 hci0", ValueError),
+        (settings.RADIO_ADAPTER, "hci0 hci1 hci2 hci3 hci4", ValueError),
         (settings.RADIO_CANARY, "C4-11-22-33-44-55", ValueError),
         (settings.TAG_UUID, "F7826DA6-4FA2-4E98-8024-BC5B71E0893E", "f7826da6-4fa2-4e98-8024-bc5b71e0893e"),
         (settings.TAG_UUID, "f7826da64fa24e988024bc5b71e0893e", ValueError),

@@ -5,7 +5,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from bleak.backends.bluezdbus import manager as bleak_manager
@@ -13,11 +14,11 @@ from bleak.backends.bluezdbus import manager as bleak_manager
 from gatewayd.config import model as config
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Press, State, Tag
 from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.recovery import LADDER
 from gatewayd.core.roster import Roster
 from gatewayd.core.tags import decode, eddystone
-from gatewayd.edge.ble import Radio, Timing
-from gatewayd.edge.ble.bluez import Adapter, UnavailableError
-from gatewayd.edge.ble.radio import choose
+from gatewayd.edge.ble import Radio, Remedies, Timing
+from gatewayd.edge.ble.bluez import Adapter, UnavailableError, choose
 from gatewayd.sim.air import burst, flood
 from gatewayd.sim.bluez import ADDRESS, BlueZ
 from gatewayd.sim.dbus import PrivateBus
@@ -26,8 +27,15 @@ from gatewayd.sim.tag import BTHOME, Frame, SimulatedTag
 TAG = "C4:11:22:33:44:55"
 CANARY = "C4:00:00:00:00:01"
 MINEW = "0000ffe1-0000-1000-8000-00805f9b34fb"
-ANY_ADAPTER = config.Radio(enabled=True, adapter=None, canary=None)
-HURRIED = Timing(check_s=0.1, doubt_s=0.05, call_s=1.0, canary_s=0.4, silence_s=1.0, retry_s=(0.05, 0.1))
+ANY_ADAPTER = config.Radio(enabled=True, adapters=(), canary=None)
+# Ten minutes become two seconds.
+STEPS = {
+    finding: tuple(replace(rung, after_s=rung.after_s / 300) for rung in rungs)
+    for finding, rungs in LADDER.items()
+}
+HURRIED = Timing(
+    check_s=0.1, doubt_s=0.05, call_s=1.0, canary_s=0.4, silence_s=1.0, retry_s=(0.05, 0.1), ladder=STEPS
+)
 
 
 @dataclass
@@ -37,6 +45,8 @@ class Ear:
     heard: list[Advertisement] = field(default_factory=list)
     reports: list[tuple[State, str]] = field(default_factory=list)
     alive_s: list[float] = field(default_factory=list)
+
+    radio: Radio | None = None
 
     @property
     def state(self) -> State | None:
@@ -51,7 +61,9 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(settings: config.Radio = ANY_ADAPTER, timing: Timing = HURRIED) -> AsyncIterator[Ear]:
+async def listening(
+    settings: config.Radio = ANY_ADAPTER, timing: Timing = HURRIED, remedies: Remedies | None = None
+) -> AsyncIterator[Ear]:
     """A radio that runs while the block does, and must not have ended by itself."""
     ear = Ear()
     radio = Radio(
@@ -59,8 +71,10 @@ async def listening(settings: config.Radio = ANY_ADAPTER, timing: Timing = HURRI
         on_advertisement=ear.heard.append,
         report=lambda state, detail: ear.reports.append((state, detail)),
         alive=lambda: ear.alive_s.append(time.monotonic()),
+        remedies=remedies,
         timing=timing,
     )
+    ear.radio = radio
     task = asyncio.create_task(radio.run(), name="radio")
     try:
         yield ear
@@ -159,7 +173,10 @@ async def test_hearing_nothing_is_not_ok(bluez: BlueZ) -> None:
     """A scan that runs and has heard nothing yet is unproven."""
     async with listening() as ear:
         await until(lambda: bool(ear.reports))
-        assert (ear.state, ear.detail) == (State.DEGRADED, "hci0 scans; has not heard anything yet")
+        assert (ear.state, ear.detail) == (
+            State.DEGRADED,
+            "unproven: hci0 scans; has not heard anything yet",
+        )
         await press(bluez, ear, SimulatedTag(TAG))
 
 
@@ -231,7 +248,7 @@ async def test_an_adapter_that_is_pulled_and_comes_back_under_another_number_is_
 ) -> None:
     """hciN is not stable: the adapter is found again by its address."""
     tag = SimulatedTag(TAG)
-    async with listening(config.Radio(enabled=True, adapter=ADDRESS.lower(), canary=None)) as ear:
+    async with listening(config.Radio(enabled=True, adapters=(ADDRESS.lower(),), canary=None)) as ear:
         await press(bluez, ear, tag)
         bluez.unplug("hci0")
         await until(lambda: ear.state is State.FAILED)
@@ -322,7 +339,7 @@ async def test_a_bluetoothd_that_stops_answering_is_noticed(bluez: BlueZ) -> Non
 async def test_a_canary_that_falls_silent_degrades_and_a_fresh_scan_is_made(bluez: BlueZ) -> None:
     """A scan can die while bluetoothd says all is well: only a tag that always advertises shows it."""
     canary = SimulatedTag(CANARY)
-    async with listening(config.Radio(enabled=True, adapter=None, canary=CANARY.lower())) as ear:
+    async with listening(config.Radio(enabled=True, adapters=(), canary=CANARY.lower())) as ear:
         await press(bluez, ear, canary)
         bluez.silent = True
         scans = bluez.calls.count("StartDiscovery")
@@ -333,18 +350,9 @@ async def test_a_canary_that_falls_silent_degrades_and_a_fresh_scan_is_made(blue
 
 
 async def test_strangers_do_not_stand_in_for_the_canary(bluez: BlueZ) -> None:
-    async with listening(config.Radio(enabled=True, adapter=None, canary=CANARY)) as ear:
+    async with listening(config.Radio(enabled=True, adapters=(), canary=CANARY)) as ear:
         await press(bluez, ear, SimulatedTag(TAG), then=State.DEGRADED)
         assert "canary" in ear.detail
-
-
-async def test_long_silence_is_answered_with_a_fresh_scan(bluez: BlueZ) -> None:
-    """Without a canary silence proves nothing; now and then a fresh scan is worth its price."""
-    async with listening() as ear:
-        await press(bluez, ear, SimulatedTag(TAG))
-        scans = bluez.calls.count("StartDiscovery")
-        await until(lambda: bluez.calls.count("StartDiscovery") > scans)
-        assert all(state is not State.FAILED for state, _ in ear.reports)
 
 
 async def test_signal_strength_that_bluez_withdraws_is_no_proof_of_hearing(bluez: BlueZ) -> None:
@@ -511,6 +519,169 @@ async def test_the_second_press_of_a_tag_with_several_slots_is_not_lost(
         assert len(presses) == 2
 
 
+async def test_the_running_scan_gives_the_device_to_connect_to(bluez: BlueZ) -> None:
+    """Once it was heard; a stranger is not known."""
+    async with listening() as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert ear.radio is not None
+        found = ear.radio.device(TAG.lower())
+        assert found is not None
+        assert (found.address, found.details["path"]) == (TAG, "/org/bluez/hci0/dev_C4_11_22_33_44_55")
+        assert ear.radio.device(CANARY) is None
+
+
+async def test_a_stranger_s_hearing_is_told_beside_the_silent_canary(bluez: BlueZ) -> None:
+    """Then the scan hears, so nothing is restarted: it is the canary that must be looked at."""
+    settings = config.Radio(enabled=True, adapters=(), canary=CANARY)
+    async with listening(settings) as ear:
+        tag = SimulatedTag(TAG)
+        await press(bluez, ear, SimulatedTag(CANARY))
+        scans = bluez.calls.count("StartDiscovery")
+        async with asyncio.timeout(30.0):
+            while "look at its battery" not in ear.detail:
+                await press(bluez, ear, tag, then=ear.state or State.OK)
+        assert not ear.detail.startswith("unproven: ")
+        assert bluez.calls.count("StartDiscovery") == scans
+
+
+async def test_a_silence_after_hearing_is_unproven_and_answered_with_a_fresh_scan(bluez: BlueZ) -> None:
+    """The fresh scan keeps the monitor, so that what is pressed meanwhile is not merged or filtered away."""
+    async with listening() as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        scans = bluez.calls.count("StartDiscovery")
+        await until(lambda: ear.detail == "unproven: hci0 scans; has not heard anything for 1 s")
+        await until(lambda: bluez.calls.count("StartDiscovery") > scans)
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert bluez.calls.count("RegisterMonitor") == 1
+        assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_without_a_canary_no_silence_costs_more_than_a_fresh_scan(bluez: BlueZ) -> None:
+    """A quiet road is no reason to switch the adapter off."""
+    async with listening(remedies=Remedies()) as ear:
+        scans = bluez.calls.count("StartDiscovery")
+        await until(lambda: bluez.calls.count("StartDiscovery") > scans + 1)
+        assert "Set" not in bluez.calls
+        assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_a_deaf_adapter_is_switched_off_and_on_when_the_canary_shows_it(bluez: BlueZ) -> None:
+    """A fresh scan does not help a chip that lies; the second rung does. Meanwhile health says so."""
+    settings = config.Radio(enabled=True, adapters=(), canary=CANARY)
+    async with listening(settings, remedies=Remedies()) as ear:
+        await press(bluez, ear, SimulatedTag(CANARY))
+        bluez.deaf.add("hci0")
+        await press(bluez, ear, SimulatedTag(CANARY))
+        assert bluez.calls.count("Set") == 2
+        said = [detail for _, detail in ear.reports]
+        assert "unproven: hci0 scans; has not heard the canary for 0.4 s" in said
+        assert (State.FAILED, "hci0 hears nothing: adapter power cycle") in ear.reports
+
+
+async def test_an_adapter_that_stays_off_is_switched_on(bluez: BlueZ) -> None:
+    async with listening(remedies=Remedies()) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.power(False)
+        await until(lambda: ear.state is State.FAILED)
+        await press(bluez, ear, SimulatedTag(TAG))
+
+
+async def test_whoever_only_listens_switches_nothing(bluez: BlueZ) -> None:
+    """A scan beside the daemon leaves the adapter to it."""
+    bluez.power(False)
+    async with listening() as ear:
+        await until(lambda: len(ear.alive_s) > 12)
+        assert "Set" not in bluez.calls
+        assert ear.state is State.FAILED
+
+
+async def test_a_hanging_bluetoothd_is_for_the_helper(bluez: BlueZ, tmp_path: Path) -> None:
+    """The daemon asks in a file; it restarts nothing itself."""
+    request = tmp_path / "recover"
+    async with listening(remedies=Remedies(runtime=tmp_path)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.hangs |= {"GetAll", "GetManagedObjects"}
+        await until(request.exists)
+        assert request.read_text("ascii") == "bluetoothd\n"
+        bluez.hangs.clear()
+        await press(bluez, ear, SimulatedTag(TAG))
+
+
+async def test_an_adapter_that_refuses_climbs_to_the_reset_of_its_usb_device(
+    bluez: BlueZ, tmp_path: Path
+) -> None:
+    """Switched off and on, bluetoothd restarted, the device reset: in that order."""
+    interface = tmp_path / "devices/usb1/1-1.4/1-1.4:1.0"
+    (interface / "bluetooth/hci0").mkdir(parents=True)
+    (interface.parent / "authorized").write_text("1\n")
+    (tmp_path / "class/bluetooth").mkdir(parents=True)
+    (tmp_path / "class/bluetooth/hci0").symlink_to(interface / "bluetooth/hci0")
+    (interface / "bluetooth/hci0/device").symlink_to(interface)
+    bluez.errors["StartDiscovery"] = "org.bluez.Error.Failed"
+    request, asked = tmp_path / "recover", []
+    async with listening(remedies=Remedies(runtime=tmp_path, sysfs=tmp_path)) as ear:
+        for expected in ("bluetoothd\n", "usb 1-1.4\n"):
+            await until(lambda: request.exists() and request.read_text() == expected)  # noqa: B023
+            asked.append("Set" in bluez.calls)
+        assert asked == [True, True]
+        bluez.errors.clear()
+        await press(bluez, ear, SimulatedTag(TAG))
+
+
+SECOND = "F0:00:00:00:00:02"
+
+
+async def test_every_adapter_that_is_on_hears_and_what_both_hear_is_one_press(bluez: BlueZ) -> None:
+    """Two reports of one advertisement: the second is a copy to core/presence."""
+    bluez.plug("hci1", SECOND)
+    tag = Tag(name="t", format="bthome", address=TAG)
+    async with listening() as ear:
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        bluez.advertise(SimulatedTag(TAG).press())
+        await until(lambda: len(ear.of(TAG)) == 2)
+    presence, presses = TagPresence(), []
+    for heard in ear.of(TAG):
+        report = decode(heard, format=tag.format)
+        assert report is not None
+        instant = Instant(
+            boot="b", mono_s=heard.heard_s, wall_s=0.0, source=ClockSource.NONE, uncertainty_ms=0
+        )
+        presence, pressed = observe(presence, tag, report, instant, heard.rssi_dbm)
+        presses.extend([pressed] if pressed else [])
+    assert len(presses) == 1
+
+
+async def test_an_adapter_that_comes_is_used_and_one_that_goes_is_not_missed(bluez: BlueZ) -> None:
+    """Where none is configured any one that hears will do."""
+    tag = SimulatedTag(TAG)
+    async with listening() as ear:
+        await press(bluez, ear, tag)
+        bluez.plug("hci1", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci0 scans and hears; hci1 scans and hears")
+        bluez.unplug("hci0")
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci1 scans and hears")
+        assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_a_configured_adapter_that_is_missing_degrades_while_another_hears(bluez: BlueZ) -> None:
+    """And nothing but its own scan is interrupted; it is found again under any number, by its address."""
+    bluez.plug("hci1", SECOND)
+    tag = SimulatedTag(TAG)
+    settings = config.Radio(enabled=True, adapters=(ADDRESS, SECOND), canary=None)
+    async with listening(settings) as ear:
+        await press(bluez, ear, tag)
+        await until(lambda: ear.state is State.OK)
+        bluez.unplug("hci1")
+        await until(lambda: f"expected adapter {SECOND}" in ear.detail)
+        assert (ear.state, ear.detail.startswith("hci0 scans and hears; ")) == (State.DEGRADED, True)
+        bluez.plug("hci7", SECOND)
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci0 scans and hears; hci7 scans and hears")
+
+
 def adapter(name: str, *, powered: bool = True) -> Adapter:
     address = f"F0:00:00:00:00:0{name[-1]}"
     return Adapter(path=f"/org/bluez/{name}", address=address, powered=powered, discovering=False)
@@ -533,5 +704,11 @@ def test_an_adapter_that_is_not_there_is_named_with_those_that_are() -> None:
 
 
 def test_the_wanted_adapter_is_not_replaced_by_another_when_it_is_off() -> None:
-    with pytest.raises(UnavailableError, match="hci0 is off: `rfkill unblock bluetooth`"):
-        choose((adapter("hci0", powered=False), adapter("hci1")), "hci0")
+    assert choose((adapter("hci0", powered=False), adapter("hci1")), "hci0").name == "hci0"
+
+
+def test_an_adapter_that_another_scan_has_is_left_to_it() -> None:
+    adapters = (adapter("hci0"), adapter("hci1"))
+    assert choose(adapters, None, {adapters[0].address}).name == "hci1"
+    with pytest.raises(UnavailableError, match="every adapter is in use"):
+        choose(adapters[:1], None, {adapters[0].address})

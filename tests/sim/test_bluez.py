@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import pytest
 from bleak import BleakScanner
+from bleak.backends.bluezdbus.manager import get_global_bluez_manager
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakError
 
 from gatewayd.core.model import Advertisement, Auth, TagEvent
 from gatewayd.core.tags import decode
-from gatewayd.edge.ble.radio import forget_connection
+from gatewayd.edge.ble.ear import drop
 from gatewayd.sim.air import Air, burst, flood
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.dbus import PrivateBus
@@ -55,7 +56,7 @@ async def scanning(bluez: BlueZ, *, duplicates: bool = False, passive: bool = Fa
                 await asyncio.sleep(0.01)
         yield heard
     finally:
-        await forget_connection()
+        await drop(await get_global_bluez_manager())
 
 
 async def settle() -> None:
@@ -157,7 +158,7 @@ async def test_a_scan_does_not_survive_a_power_cycle_and_cannot_be_stopped(bluez
     assert heard == []
     with pytest.raises(BleakError, match="Failed"):
         await dead.stop()
-    await forget_connection()
+    await drop(await get_global_bluez_manager())
 
 
 async def test_a_scan_with_an_adapter_that_is_off_is_refused(bluez: BlueZ) -> None:
@@ -183,7 +184,7 @@ async def test_without_experimental_a_passive_scan_is_refused(system_bus: Privat
 async def test_a_client_that_leaves_the_bus_takes_its_scan_along(bluez: BlueZ) -> None:
     async with scanning(bluez):
         assert bluez.discovering
-        await forget_connection()
+        await drop(await get_global_bluez_manager())
         await settle()
         assert not bluez.discovering
 

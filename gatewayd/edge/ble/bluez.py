@@ -8,7 +8,7 @@ duplicate filter off, for the scan beside it too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -17,6 +17,8 @@ from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 from dbus_fast.unpack import unpack_variants
+
+from gatewayd.core.recovery import Finding
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ _RULES: Final = (
 # but no pattern on service data. A tag without flags is heard by the scan all the same.
 _PATTERNS: Final = [[0, 0x01, bytes([flags])] for flags in (0x02, 0x04, 0x05, 0x06, 0x18, 0x1A)]
 
+NONE_FREE: Final = "every adapter is in use"
+
 _NOT_RUNNING: Final = "bluetoothd is not running: `systemctl start bluetooth`"
 _ADVICE: Final = {
     f"{_DBUS}.Error.ServiceUnknown": _NOT_RUNNING,
@@ -54,15 +58,28 @@ _ADVICE: Final = {
 _NO_MONITORS: Final = frozenset({f"{_DBUS}.Error.UnknownMethod", f"{_DBUS}.Error.UnknownInterface"})
 
 
+_FINDINGS: Final = {
+    f"{_DBUS}.Error.ServiceUnknown": Finding.NOT_RUNNING,
+    f"{_DBUS}.Error.NameHasNoOwner": Finding.NOT_RUNNING,
+    f"{_DBUS}.Error.NoReply": Finding.NOT_RUNNING,
+    f"{_DBUS}.Error.UnknownObject": Finding.GONE,
+}
+
+
 class UnavailableError(Exception):
-    """The radio cannot hear now; says why and what a person can do. The gateway's answer: try again."""
+    """The radio cannot hear now; says why and what a person can do. The gateway's answer: core/recovery."""
+
+    def __init__(self, text: str, finding: Finding) -> None:
+        super().__init__(text)
+        self.finding = finding
 
 
 class RefusedError(UnavailableError):
     """bluetoothd or the bus answered with an error; `name` is its D-Bus name."""
 
     def __init__(self, name: str, text: str) -> None:
-        super().__init__(_ADVICE.get(name, f"bluetoothd refused: {name.rpartition('.')[2]}: {text}"))
+        said = _ADVICE.get(name, f"bluetoothd refused: {name.rpartition('.')[2]}: {text}")
+        super().__init__(said, _FINDINGS.get(name, Finding.REFUSED))
         self.name = name
 
 
@@ -81,13 +98,35 @@ class Adapter:
         return self.path.rpartition("/")[2]
 
 
+def choose(
+    adapters: tuple[Adapter, ...], wanted: str | None, taken: Collection[str] = frozenset()
+) -> Adapter:
+    """The adapter to scan with: by name, by address (numbers change, it does not), or the first that is on.
+
+    `taken`: the addresses of those that others scan with. What is chosen may be off. Raises UnavailableError
+    when there is none.
+    """
+    if not adapters:
+        text = "no Bluetooth adapter: plug one in, or see `rfkill list` and `dmesg`"
+        raise UnavailableError(text, Finding.GONE)
+    candidates = [a for a in adapters if wanted is None or wanted.upper() in {a.name.upper(), a.address}]
+    if not candidates:
+        found = ", ".join(f"{a.name} {a.address}" for a in adapters)
+        text = f"expected adapter {wanted}, found {found}: plug it in or see [radio] adapter"
+        raise UnavailableError(text, Finding.GONE)
+    free = [adapter for adapter in candidates if adapter.address not in taken]
+    if not free:
+        raise UnavailableError(NONE_FREE, Finding.GONE)
+    return next((adapter for adapter in free if adapter.powered), free[0])
+
+
 async def within(limit_s: float, what: str, call: Coroutine[Any, Any, T]) -> T:
     """Await `call` for at most `limit_s` seconds. Raises UnavailableError when it takes longer."""
     try:
         async with asyncio.timeout(limit_s):
             return await call
     except TimeoutError as error:
-        raise UnavailableError(f"no answer within {limit_s:g} s: {what}") from error
+        raise UnavailableError(f"no answer within {limit_s:g} s: {what}", Finding.NO_ANSWER) from error
 
 
 @asynccontextmanager
@@ -102,7 +141,8 @@ async def connect(limit_s: float) -> AsyncIterator[Bluetoothd]:
             bus = MessageBus(bus_type=BusType.SYSTEM)
             await within(limit_s, "connecting to D-Bus", bus.connect())
         except (OSError, EOFError, AuthError, InvalidAddressError) as error:
-            raise UnavailableError(f"no system D-Bus ({error}): `systemctl start dbus`") from error
+            text = f"no system D-Bus ({error}): `systemctl start dbus`"
+            raise UnavailableError(text, Finding.NO_BUS) from error
         bluetoothd = Bluetoothd(bus, limit_s)
         await bluetoothd.subscribe()
         yield bluetoothd
@@ -126,7 +166,7 @@ class Bluetoothd:
 
     def __init__(self, bus: MessageBus, limit_s: float) -> None:
         self.monitor_active = False  # so the controller's duplicate filter is off
-        self.ended: str | None = None  # what ended our scan, as soon as bluetoothd says so
+        self.ended: UnavailableError | None = None  # what ended our scan, as soon as bluetoothd says so
         self._bus = bus
         self._limit_s = limit_s
         self._path: str | None = None  # of the adapter that scans for us
@@ -181,6 +221,12 @@ class Bluetoothd:
         )
         return _adapter(path, properties)
 
+    async def power(self, path: str, on: bool) -> None:
+        """Switch an adapter on or off."""
+        await self._call(
+            _BLUEZ, path, _PROPERTIES, "Set", _ADAPTER, "Powered", Variant("b", on), signature="ssv"
+        )
+
     def watch(self, path: str) -> None:
         """From now on note what ends a scan of this adapter."""
         self._path = path
@@ -230,12 +276,14 @@ class Bluetoothd:
 
     def _note(self, message: Message) -> None:
         if message.member == "NameOwnerChanged" and message.body[0] == _BLUEZ:
-            self.ended = self.ended or "bluetoothd stopped or was restarted"
+            if self.ended is None:
+                self.ended = UnavailableError("bluetoothd stopped or was restarted", Finding.NOT_RUNNING)
             self._changed.set()
         elif message.member == "PropertiesChanged" and message.body[0] == _ADAPTER:
             powered = message.body[1].get("Powered")
-            if message.path == self._path and powered is not None and not powered.value:
-                self.ended = self.ended or "the Bluetooth adapter was switched off"
+            off = message.path == self._path and powered is not None and not powered.value
+            if off and self.ended is None:
+                self.ended = UnavailableError("the Bluetooth adapter was switched off", Finding.OFF)
             self._changed.set()
 
     def _answer(self, message: Message) -> Message:
@@ -263,7 +311,7 @@ class Bluetoothd:
     ) -> list[Any]:
         """Call a method whose arguments are strings, unless `signature` says otherwise; its results."""
         if not self._bus.connected:
-            raise UnavailableError("the connection to D-Bus was lost")
+            raise UnavailableError("the connection to D-Bus was lost", Finding.NO_BUS)
         message = Message(
             service,
             path,
@@ -276,7 +324,8 @@ class Bluetoothd:
         try:
             reply = await within(self._limit_s, f"{member} of {service}", self._bus.call(message))
         except (OSError, EOFError, DBusError) as error:
-            raise UnavailableError(f"the connection to D-Bus was lost: {error!r}") from error
+            text = f"the connection to D-Bus was lost: {error!r}"
+            raise UnavailableError(text, Finding.NO_BUS) from error
         if reply.message_type is MessageType.ERROR:
             raise RefusedError(reply.error_name or "", " ".join(str(part) for part in reply.body))
         return list(reply.body)
