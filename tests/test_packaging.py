@@ -13,6 +13,7 @@ import pytest
 from gatewayd import __version__
 from gatewayd.app import STOP_S
 from gatewayd.config.credentials import FOLDER, FOLDER_ID
+from gatewayd.edge.ble.remedies import REQUEST
 from gatewayd.edge.outbox.file import open_database
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +93,89 @@ def test_the_pins_group_is_made() -> None:
 def test_bluetoothd_starts_as_the_distribution_has_it_and_experimental() -> None:
     """An empty line first, or there would be two commands, which systemd refuses."""
     assert unit(BLUETOOTH)["ExecStart"] == ["", "/usr/libexec/bluetooth/bluetoothd --experimental"]
+
+
+RECOVER = DEBIAN / "recover"
+BLUETOOTH_CLASS = {"Class": "e0", "SubClass": "01", "Protocol": "01"}
+
+
+def recover(tmp_path: Path, request: str) -> tuple[int, str, list[str]]:
+    """Do what the helper does on a request: its status, what it says, and what systemctl was told."""
+    told = tmp_path / "systemctl.log"
+    told.touch()
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir(exist_ok=True)
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >>{told}\n')
+    systemctl.chmod(0o755)
+    wanted = tmp_path / "recover"
+    wanted.write_text(request)
+    script = RECOVER.read_text("utf-8").replace("sleep 1\n", 'cat "$device/authorized"\n')
+    script = script.replace("/run/gatewayd/recover", str(wanted)).replace(
+        "/sys/bus/usb/devices", str(tmp_path)
+    )
+    path = f"{systemctl.parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=False, env={"PATH": path}
+    )
+    assert not wanted.exists(), "a request that stays is carried out again"
+    return done.returncode, done.stdout + done.stderr, told.read_text().splitlines()
+
+
+def usb(tmp_path: Path, name: str, **said: str) -> Path:
+    """A USB device that says this of its interface."""
+    interface = tmp_path / name / f"{name}:1.0"
+    interface.mkdir(parents=True)
+    for key, value in said.items():
+        (interface / f"bInterface{key}").write_text(value + "\n")
+    (tmp_path / name / "authorized").write_text("1\n")
+    return tmp_path / name / "authorized"
+
+
+def test_the_helper_restarts_bluetoothd_without_waiting_for_one_that_hangs(tmp_path: Path) -> None:
+    status, _, told = recover(tmp_path, "bluetoothd\n")
+    assert (status, told) == (0, ["kill --signal=KILL bluetooth.service", "restart bluetooth.service"])
+
+
+def test_the_helper_takes_a_bluetooth_adapter_off_the_bus_and_puts_it_back(tmp_path: Path) -> None:
+    authorized = usb(tmp_path, "1-1.4", **BLUETOOTH_CLASS)
+    status, between, _ = recover(tmp_path, "usb 1-1.4\n")
+    assert (status, between, authorized.read_text()) == (0, "0\n", "1\n")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "",
+        "usb",
+        "usb 1-2",
+        "usb 1-9",
+        "usb ../1-1.4",
+        "usb 1-1.4/../1-2",
+        "reboot",
+        "bluetooth.service; true",
+    ],
+)
+def test_the_helper_does_nothing_else(tmp_path: Path, request_: str) -> None:
+    """Not for a disk (1-2), nor for what is not there, nor for another word."""
+    adapter = usb(tmp_path, "1-1.4", **BLUETOOTH_CLASS)
+    disk = usb(tmp_path, "1-2", Class="08", SubClass="06", Protocol="50")
+    status, said, told = recover(tmp_path, request_ + "\n")
+    assert status == 1
+    assert "refused: " in said
+    assert not told
+    assert (adapter.read_text(), disk.read_text()) == ("1\n", "1\n")
+
+
+def test_the_helper_is_asked_where_the_daemon_asks() -> None:
+    """And it is started by its path unit alone."""
+    (folder,) = unit(SERVICE)["RuntimeDirectory"]
+    request = f"/run/{folder}/{REQUEST}"
+    assert unit(DEBIAN / "gatewayd-recover.path")["PathExists"] == [request]
+    assert f"REQUEST={request}\n" in RECOVER.read_text("utf-8")
+    (program,) = unit(DEBIAN / "gatewayd-recover.service")["ExecStart"]
+    assert [f"debian/{RECOVER.name}", program.removeprefix("/").rpartition("/")[0]] in listed(
+        "gatewayd.install"
+    )
 
 
 def test_what_is_installed_is_there() -> None:

@@ -127,7 +127,7 @@ async def test_every_copy_is_heard_and_a_monitor_stands_beside_the_scan(system_b
         assert bluez.monitored
         await burst(bluez, SimulatedTag(TAG).press(), 0.3)
         await until(lambda: len(ear.of(TAG)) >= 3)
-        await until(lambda: ear.state is State.OK)
+        await press(bluez, ear, SimulatedTag(TAG))
 
 
 async def test_what_wants_no_answer_gets_none(bluez: BlueZ) -> None:
@@ -539,19 +539,21 @@ async def test_a_stranger_s_hearing_is_told_beside_the_silent_canary(bluez: Blue
         scans = bluez.calls.count("StartDiscovery")
         async with asyncio.timeout(30.0):
             while "look at its battery" not in ear.detail:
-                await press(bluez, ear, tag, then=ear.state or State.OK)
+                bluez.advertise(tag.heartbeat())
+                await asyncio.sleep(0.02)
         assert not ear.detail.startswith("unproven: ")
         assert bluez.calls.count("StartDiscovery") == scans
 
 
 async def test_a_silence_after_hearing_is_unproven_and_answered_with_a_fresh_scan(bluez: BlueZ) -> None:
     """The fresh scan keeps the monitor, so that what is pressed meanwhile is not merged or filtered away."""
+    tag = SimulatedTag(TAG)
     async with listening() as ear:
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
         scans = bluez.calls.count("StartDiscovery")
         await until(lambda: ear.detail == "unproven: hci0 scans; has not heard anything for 1 s")
         await until(lambda: bluez.calls.count("StartDiscovery") > scans)
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
         assert bluez.calls.count("RegisterMonitor") == 1
         assert all(state is not State.FAILED for state, _ in ear.reports)
 
@@ -568,10 +570,11 @@ async def test_without_a_canary_no_silence_costs_more_than_a_fresh_scan(bluez: B
 async def test_a_deaf_adapter_is_switched_off_and_on_when_the_canary_shows_it(bluez: BlueZ) -> None:
     """A fresh scan does not help a chip that lies; the second rung does. Meanwhile health says so."""
     settings = config.Radio(enabled=True, adapters=(), canary=CANARY)
+    canary = SimulatedTag(CANARY)
     async with listening(settings, remedies=Remedies()) as ear:
-        await press(bluez, ear, SimulatedTag(CANARY))
+        await press(bluez, ear, canary)
         bluez.deaf.add("hci0")
-        await press(bluez, ear, SimulatedTag(CANARY))
+        await press(bluez, ear, canary)
         assert bluez.calls.count("Set") == 2
         said = [detail for _, detail in ear.reports]
         assert "unproven: hci0 scans; has not heard the canary for 0.4 s" in said
@@ -579,11 +582,12 @@ async def test_a_deaf_adapter_is_switched_off_and_on_when_the_canary_shows_it(bl
 
 
 async def test_an_adapter_that_stays_off_is_switched_on(bluez: BlueZ) -> None:
+    tag = SimulatedTag(TAG)
     async with listening(remedies=Remedies()) as ear:
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
         bluez.power(False)
         await until(lambda: ear.state is State.FAILED)
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
 
 
 async def test_whoever_only_listens_switches_nothing(bluez: BlueZ) -> None:
@@ -598,13 +602,14 @@ async def test_whoever_only_listens_switches_nothing(bluez: BlueZ) -> None:
 async def test_a_hanging_bluetoothd_is_for_the_helper(bluez: BlueZ, tmp_path: Path) -> None:
     """The daemon asks in a file; it restarts nothing itself."""
     request = tmp_path / "recover"
+    tag = SimulatedTag(TAG)
     async with listening(remedies=Remedies(runtime=tmp_path)) as ear:
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
         bluez.hangs |= {"GetAll", "GetManagedObjects"}
         await until(request.exists)
         assert request.read_text("ascii") == "bluetoothd\n"
         bluez.hangs.clear()
-        await press(bluez, ear, SimulatedTag(TAG))
+        await press(bluez, ear, tag)
 
 
 async def test_an_adapter_that_refuses_climbs_to_the_reset_of_its_usb_device(

@@ -74,4 +74,6 @@ class Remedies:
 
     def _ask(self, request: str) -> None:
         if self.runtime is not None:
-            (self.runtime / REQUEST).write_text(request + "\n", "ascii")
+            unfinished = self.runtime / f"{REQUEST}.new"  # what is watched for is there as a whole
+            unfinished.write_text(request + "\n", "ascii")
+            unfinished.replace(self.runtime / REQUEST)
