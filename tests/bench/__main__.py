@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import Final
 
 import bench.peers.run as peers
-from bench import accept, decode, drain, failover, first, fleet, flood, memory, million, presses, thin, wear
+from bench import (
+    accept,
+    decode,
+    drain,
+    failover,
+    first,
+    fleet,
+    flood,
+    memory,
+    million,
+    presses,
+    recovery,
+    thin,
+    wear,
+)
 from bench.figures import MISSED, Figure, table
 from bench.machine import describe
 
@@ -29,6 +43,7 @@ PARTS: Final[dict[str, Callable[[bool], Awaitable[list[Figure]]]]] = {
     "accept": lambda quick: accept.measure(*(accept.QUICK if quick else accept.WHOLE)),
     "million": lambda quick: million.measure(*(million.QUICK if quick else million.WHOLE)),
     "wear": lambda quick: wear.measure(*(wear.QUICK if quick else wear.WHOLE)),
+    "recovery": lambda quick: recovery.measure(recovery.QUICK if quick else recovery.TIMES),
     "fleet": lambda quick: fleet.measure(*(fleet.QUICK if quick else fleet.WHOLE)),
 }
 
@@ -43,11 +58,16 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
     parser.add_argument("--peers", action="store_true", help="what people would use instead, side by side")
+    parser.add_argument(
+        "--repeat", type=int, default=recovery.TIMES, metavar="N", help="how often recovery is measured"
+    )
     parser.add_argument("--quick", action="store_true", help="only see that it runs, in less than a minute")
     arguments = parser.parse_args()
     logging.disable()  # a link that is cut on purpose is no news
     machine = describe()
     print("\n".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n", flush=True)
+    if not arguments.quick:
+        PARTS["recovery"] = lambda _: recovery.measure(arguments.repeat)
     figures = asyncio.run(_measure(arguments.only or [*PARTS], quick=arguments.quick))
     print(table(figures))
     missed = [figure.what.strip() for figure in figures if figure.met is False]
