@@ -25,6 +25,9 @@ LOGS = images.PROJECT / ".cache" / "system-logs"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cuts", type=int, default=5, help="how often the power is cut")
     parser.addoption(
+        "--repeat", type=int, default=2, help="how often the radio goes and comes back, each way"
+    )
+    parser.addoption(
         "--seed", type=int, help="of the moments at which it is; another in each run if not given"
     )
     parser.addoption("--deb", type=Path, help="the package to install; made first when not given")
