@@ -12,6 +12,7 @@ import pytest
 from bleak.backends.bluezdbus import manager as bleak_manager
 
 from gatewayd.config import model as config
+from gatewayd.core.health import OUTAGE_S
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Press, State, Tag
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.recovery import LADDER
@@ -447,6 +448,27 @@ async def test_what_bluez_remembers_of_an_earlier_scan_is_not_heard_again(bluez:
         bluez.advertise(Frame(address=TAG, service_data={BTHOME: b"\x44\x00\x01"}))
         await until(lambda: len(ear.heard) == 1)
         assert ear.heard[0].manufacturer_data == {}
+
+
+async def test_an_adapter_whose_scan_hangs_is_no_sign_of_life(bluez: BlueZ) -> None:
+    """The systemd watchdog is for all of them: what the others do does not feed it."""
+    bluez.plug("hci1", SECOND)
+    async with listening(config.Radio(enabled=True, adapters=("hci0", "hci1"), canary=None)) as ear:
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        alive = len(ear.alive_s)
+        await until(lambda: len(ear.alive_s) > alive + 3)
+        (hung,) = (task for task in asyncio.all_tasks() if task.get_name() == "radio hci1")
+        hung.cancel()
+        await asyncio.wait([hung])
+        alive, frames = len(ear.alive_s), len(bluez.calls)
+        await until(lambda: len(bluez.calls) > frames + 10)
+        assert len(ear.alive_s) <= alive + 1
+
+
+def test_a_canary_s_silence_is_in_health_within_ten_seconds() -> None:
+    """It is judged, looked at once more, and told when it lasts."""
+    timing = Timing()
+    assert timing.canary_s + timing.check_s + OUTAGE_S <= 10
 
 
 IBEACON_TAG = Tag(

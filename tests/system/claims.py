@@ -23,7 +23,7 @@ class Claims:
         self.shown: list[Claim] = []
 
     def show(self, what: str, figure: str) -> None:
-        """`what` was seen; `figure` says how much, how soon, or how often. The last one of a `what` counts."""
+        """`what` was seen; `figure` says how much, how soon, or how often. The last one of each counts."""
         self.shown = [claim for claim in self.shown if claim.what != what]
         self.shown.append(Claim(what=what, figure=figure))
 
