@@ -17,7 +17,8 @@ from typing import Final
 from bench.figures import Figure, percentile
 from gatewayd.config.model import Radio as Settings
 from gatewayd.core.model import Advertisement, State
-from gatewayd.edge.ble import Radio, Remedies
+from gatewayd.core.recovery import LADDER, Finding, Rung, Step
+from gatewayd.edge.ble import Radio, Remedies, Timing
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
 from gatewayd.sim.tag import SimulatedTag
@@ -29,6 +30,11 @@ LIMIT_S: Final = 30.0
 _COPY_S: Final = 0.02  # a pressed tag's frames: the tag's own pace is not what is measured
 _STARTED_S: Final = 1.0  # systemd starts a killed bluetoothd after so long (bluetooth.service.d)
 _OFF_S: Final = 1.0
+_LOOK_S: Final = 0.001
+# Ten minutes become a second, so that a silence is short.
+_IMPATIENT: Final = Timing(
+    check_s=0.1, silence_s=0.5, ladder={**LADDER, Finding.SILENT: (Rung(step=Step.NEW_SCANNER, after_s=1.0),)}
+)
 _TAG: Final = "C4:11:22:33:44:55"
 
 
@@ -48,10 +54,18 @@ async def _kill(bluez: BlueZ) -> None:
     await bluez.start()
 
 
+async def _silence(bluez: BlueZ) -> None:
+    """Say nothing until the radio makes a fresh scan; the shortest usual burst begins just then."""
+    stopped = bluez.calls.count("StopDiscovery")
+    while bluez.calls.count("StopDiscovery") == stopped:  # noqa: ASYNC110 -- it has no event
+        await asyncio.sleep(_LOOK_S)
+
+
 EVENTS: Final[dict[str, tuple[str, Callable[[BlueZ], Awaitable[None]]]]] = {
     "power_cycle": ("the adapter was switched off and on", _power_cycle),
     "restart": ("bluetoothd was restarted", _restart),
     "kill": ("bluetoothd was killed and started again", _kill),
+    "fresh_scan": ("a silent scan began to be replaced", _silence),
 }
 
 
@@ -87,7 +101,12 @@ async def _event(bus: PrivateBus, name: str, times: int) -> Figure:
     ear = _Ear()
     settings = Settings(enabled=True, adapters=(), canary=None)
     radio = Radio(
-        settings, on_advertisement=ear.hear, report=ear.report, alive=lambda: None, remedies=Remedies()
+        settings,
+        on_advertisement=ear.hear,
+        report=ear.report,
+        alive=lambda: None,
+        remedies=Remedies(),
+        timing=_IMPATIENT if happen is _silence else None,
     )
     async with BlueZ(bus.address) as bluez:
         running = asyncio.create_task(radio.run(), name="radio")
