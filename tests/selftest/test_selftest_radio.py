@@ -142,6 +142,15 @@ async def test_another_adapter_than_the_configured_one_is_told(bluez: BlueZ, tmp
     assert worst(judge(by_address))[0] is Verdict.WARN  # it was heard with: nothing was on the air
 
 
+async def test_one_of_two_configured_adapters_that_is_missing_is_told(bluez: BlueZ, tmp_path: Path) -> None:
+    """The other one hears, so it is no failure."""
+    settings = config(tmp_path, f"{TAGGED}[radio]\nadapter = hci0 hci7\n")
+    async with advertising(bluez, lambda: STRANGER):
+        verdict, text, do = worst(await found(settings))
+    assert (verdict, text) == (Verdict.WARN, "the adapter hci7 is not there; another one hears")
+    assert do.startswith("plug it in")
+
+
 async def test_a_radio_that_is_switched_off_on_purpose_is_left_alone(bluez: BlueZ, tmp_path: Path) -> None:
     verdict, _, _ = worst(await found(config(tmp_path, f"{TAGGED}[radio]\nenabled = no\n")))
     assert verdict is Verdict.OFF
