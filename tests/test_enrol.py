@@ -36,7 +36,7 @@ KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 WRONG = KEY[::-1]
 BEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0002 c5")
 NEIGHBOUR = "C4:11:22:33:44:77"
-SETTINGS_OF_RADIO = RadioSettings(enabled=True, adapter=None, canary=None)
+SETTINGS_OF_RADIO = RadioSettings(enabled=True, adapters=(), canary=None)
 MEMORY = Path("/dev/shm")
 START_S = 30.0  # of a process, on a machine that is busy
 

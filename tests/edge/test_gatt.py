@@ -70,7 +70,7 @@ async def serving(
     """A scan, buttons beside it, and tags that advertise, while the block runs; none may have ended."""
     ear = Ear(tag, timing)
     radio = Radio(
-        config.Radio(enabled=True, adapter=None, canary=None),
+        config.Radio(enabled=True, adapters=(), canary=None),
         on_advertisement=ear.hear,
         report=lambda _state, _detail: None,
         alive=lambda: None,

@@ -69,7 +69,7 @@ _FINDINGS: Final = {
 class UnavailableError(Exception):
     """The radio cannot hear now; says why and what a person can do. The gateway's answer: core/recovery."""
 
-    def __init__(self, text: str, finding: Finding) -> None:
+    def __init__(self, text: str, finding: Finding = Finding.REFUSED) -> None:
         super().__init__(text)
         self.finding = finding
 

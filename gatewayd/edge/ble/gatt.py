@@ -48,7 +48,7 @@ class Connection:
         )
         self.connected = self.connected and bool(connected.value)
         if self._bluetoothd.ended or not self.connected:
-            raise UnavailableError(self._bluetoothd.ended or "the connection was lost")
+            raise self._bluetoothd.ended or UnavailableError("the connection was lost")
 
     async def read(self, name: Name) -> bytes:
         """Ask the device for a value."""
@@ -95,7 +95,7 @@ class Connection:
     async def _resolve(self) -> None:
         while not self._resolved:
             if self._bluetoothd.ended or not self.connected:
-                raise UnavailableError(self._bluetoothd.ended or "the connection was lost at once")
+                raise self._bluetoothd.ended or UnavailableError("the connection was lost at once")
             await self._bluetoothd.change(_RELEASE_LIMIT_S)
 
     def _note(self, message: Message) -> None:
