@@ -51,9 +51,7 @@ class BlueZ:
         self.hangs: set[str] = set()  # members that take effect and never answer
         self.silent = False  # hears nothing, signals nothing, and says all is well
         self.deaf: set[str] = set()  # adapters (hciN) that do so until they are switched off and on
-        self.meanwhile: deque[Frame] = (
-            deque()
-        )  # each is on the air while an answer with the devices is on its way
+        self.meanwhile: deque[Frame] = deque()  # each is on the air while devices are being told
         self.calls: list[str] = []  # members that clients called, in order
         self.unasked = 0  # answers to calls that wanted none: the system bus rejects each
         self._bus_address = bus_address
