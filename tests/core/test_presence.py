@@ -66,6 +66,16 @@ HERE = TagReport(format="ibeacon", identity={"uuid": "00" * 16, "major": 1, "min
 PRESS, DOUBLE, LONG, NONE = TagEvent.PRESS, TagEvent.DOUBLE, TagEvent.LONG, TagEvent.NONE
 
 
+def test_what_comes_once_for_each_press_is_one_however_soon_after_another() -> None:
+    """A notification over a connection has no copies."""
+    tag = Tag(name="button", format="itag", address="C4:11:22:33:44:55")
+    report = TagReport(format="itag", buttons=(TagEvent.PRESS,), once=True)
+    presence, first = observe(TagPresence(), tag, report, at(0.0), None)
+    _, second = observe(presence, tag, report, at(0.1), None)
+    assert first is not None
+    assert second is not None
+
+
 class Ear:
     """Hears reports one after the other and remembers; `restart` keeps only what a disk would."""
 

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, help="of the moments at which it is; another in each run if not given"
     )
+    parser.addoption("--seconds", type=float, default=30.0, help="for how long each load of paths.py lasts")
     parser.addoption("--deb", type=Path, help="the package to install; made first when not given")
 
 

@@ -36,6 +36,10 @@ PASSERS_BY: Final = 4
 PASSERS_BY_EVERY_MS: Final = 1_000
 OTHERS: Final = 40  # tags that belong to somebody else, together heard about 100 times a second
 OTHERS_EVERY_MS: Final = 400
+BLUETOOTHD: Final = "/usr/libexec/bluetooth/bluetoothd"
+NO_MONITORS: Final = (
+    "/run/systemd/system/bluetooth.service.d/no-monitors.conf"  # read after the package's own
+)
 CONFIGURATION: Final = """\
 [gateway]
 id = {gateway}
@@ -142,6 +146,14 @@ class Rig:
         await self.machine.put(KEY.encode(), f"/etc/gatewayd/credentials/{NURSE}", "600")
         await self.machine.put((text + more).encode(), "/etc/gatewayd/conf.d/rig.conf")
         await self.machine.run("systemctl restart gatewayd")
+
+    async def start_bluetoothd(self, *, monitors: bool) -> None:
+        """Start bluetoothd afresh: as the package has it, or without the advertisement monitors."""
+        if monitors:
+            await self.machine.run(f"rm -f {NO_MONITORS}")
+        else:
+            await self.machine.put(f"[Service]\nExecStart=\nExecStart={BLUETOOTHD}\n".encode(), NO_MONITORS)
+        await self.machine.run("systemctl daemon-reload && systemctl restart bluetooth")
 
     async def play_tone(self) -> None:
         """Let a tone sound where the microphone hears it, until `silence`."""

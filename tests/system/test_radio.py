@@ -3,6 +3,8 @@
 That it hears is shown by a press: one that was made while nobody could hear it, counted from the order that
 brings the radio back, or one that is made as soon as that order, or the kill, is done. It ends with the alarm
 at the desk.
+
+And a press that says what an earlier one said is heard, whatever the chip takes for a duplicate.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import repeat
 from statistics import median
 from time import monotonic as time_s
 from typing import Final
 
 import pytest
 
+from gatewayd.core.presence import EVENT_SILENCE_S, IDENTITY_SILENCE_S
+from gatewayd.core.tags import ibeacon
 from gatewayd.core.topic import Kind
+from gatewayd.sim.tag import BTHOME, Frame
+from system.air import Button, Duplicate
 from system.claims import Claims
-from system.rig import Rig
+from system.rig import NURSE, Rig, until
 
 BACK_S: Final = 5.0  # until it hears again, from when its adapter is back
 RESTARTED_S: Final = 10.0  # the same, when bluetoothd was restarted
@@ -205,3 +213,152 @@ async def test_the_radio_drops_no_repeats_while_the_daemon_scans(rig: Rig, claim
         "the controller's duplicate filter is off while the daemon scans, and the discovery goes on",
         f"{len(filters)} scans begun, all without it; {LOOKS} looks in {LOOKS * BETWEEN_LOOKS_S:.0f} s",
     )
+
+
+# --- a chip that drops what it takes for a duplicate -------------------------------------------------------
+
+BURST_S: Final = 1.5  # 15 copies; two bursts fit well into one scan of bluetoothd's, which lasts 10 s
+BETWEEN_BURSTS_S: Final = 0.5
+SILENCE_S: Final = max(EVENT_SILENCE_S, IDENTITY_SILENCE_S) + 3.0
+PASSED_ON_S: Final = 2.0  # from the air to the daemon, amply
+TRIES: Final = 5  # to have two bursts in one scan
+IDENTITY: Final = "identity"
+ALIKE: Final = "alike"
+UUID: Final = "11223344-5566-7788-99aa-bbccddeeff01"
+# One says who it is while it is pressed, the other that it is pressed: neither numbers its presses.
+UNNUMBERED: Final = f"""
+[tag {IDENTITY}]
+format = ibeacon
+uuid = {UUID}
+major = 1
+minor = 2
+
+[tag {ALIKE}]
+format = bthome
+address = C4:11:22:33:44:77
+"""
+IDENTITY_DATA: Final = {
+    ibeacon.COMPANY: ibeacon.HEAD + bytes.fromhex(UUID.replace("-", "")) + b"\x00\x01\x00\x02\xc5"
+}
+PLAIN_PRESS: Final = {BTHOME: b"\x44\x3a\x01"}  # BTHome without a packet id
+
+
+@asynccontextmanager
+async def three_buttons(rig: Rig) -> AsyncIterator[dict[str, Button]]:
+    """The nurse's tag, which numbers its presses, and two that do not; all are closed at the end."""
+    frames = {
+        IDENTITY: Frame(address="C4:11:22:33:44:66", manufacturer_data=IDENTITY_DATA),
+        ALIKE: Frame(address="C4:11:22:33:44:77", service_data=PLAIN_PRESS),
+    }
+    buttons: dict[str, Button] = {NURSE: rig.nurse}
+    for name, frame in frames.items():
+        buttons[name] = Button(await rig.air.transmitter(frame.address), repeat(frame).__next__)
+    await rig.configure(UNNUMBERED)
+    rig.ops.turn_the_page()
+    try:
+        yield buttons
+    finally:
+        rig.air.duplicate = Duplicate.NOTHING
+        for button in buttons.values():
+            await button.release()
+        await rig.configure()
+        rig.ops.turn_the_page()
+        await rig.ready()
+
+
+async def burst(*buttons: Button) -> None:
+    """Press them at once, for a moment."""
+    for button in buttons:
+        await button.press()
+    await asyncio.sleep(BURST_S)
+    for button in buttons:
+        await button.release()
+
+
+async def counted(rig: Rig, tag: str, since: int) -> int:
+    """How many presses of a tag were heard after so many messages; closes the alarm they are told in."""
+    alarm = next((event["alarm"] for event in rig.raised(since) if event["tag"]["id"] == tag), None)
+    if alarm is None:
+        return 0
+    assert (await rig.ops.command("alarm/received", alarm=alarm))["ok"]
+    await rig.close(alarm)
+    return max(int(heard.body.get("presses", 0)) for heard in rig.ops.of(Kind.ALARM_STATE, alarm))
+
+
+@pytest.mark.parametrize("duplicate", [Duplicate.SAME_DATA, Duplicate.SAME_ADDRESS])
+async def test_a_second_press_is_heard_whatever_the_chip_takes_for_a_duplicate(
+    rig: Rig, claims: Claims, duplicate: Duplicate
+) -> None:
+    """One that is numbered, or comes after a silence that ended the first; the chip has dropped nothing."""
+    async with three_buttons(rig) as buttons:
+        await rig.ready()
+        rig.air.duplicate = duplicate
+        since, dropped = len(rig.ops.heard), rig.air.dropped
+        await burst(*buttons.values())
+        await asyncio.sleep(BETWEEN_BURSTS_S)
+        await burst(buttons[NURSE])
+        await asyncio.sleep(SILENCE_S)
+        await burst(buttons[IDENTITY], buttons[ALIKE])
+        await asyncio.sleep(PASSED_ON_S)
+        heard = {name: await counted(rig, name, since) for name in buttons}
+        assert rig.air.dropped == dropped, "expected the chip's filter to be off"
+    assert heard == dict.fromkeys(buttons, 2)
+    claims.show(
+        f"two presses of a numbered tag at once, of an identity and of one payload after {SILENCE_S:.0f} s,"
+        f" with a chip that filters by {duplicate}",
+        "all heard; it dropped nothing",
+    )
+
+
+async def test_without_monitors_a_chip_that_filters_by_address_swallows_a_second_press(
+    rig: Rig, claims: Claims
+) -> None:
+    """Health says that presses may be missed, and so it is until the next scan; later ones are heard."""
+    heard = {}
+    async with three_buttons(rig) as buttons:
+        try:
+            await rig.start_bluetoothd(monitors=False)
+            await rig.ops.until("a radio that misses its monitor", lambda: "may be missed" in detail(rig))
+            for rig.air.duplicate in (Duplicate.SAME_DATA, Duplicate.SAME_ADDRESS):
+                heard[rig.air.duplicate] = await burst_twice_in_one_scan(rig)
+            since = len(rig.ops.heard)
+            for pause_s in (SILENCE_S, PASSED_ON_S):  # of payloads that are alike both filters drop the same
+                await burst(buttons[IDENTITY], buttons[ALIKE])
+                await asyncio.sleep(pause_s)
+            later = {name: await counted(rig, name, since) for name in (IDENTITY, ALIKE)}
+        finally:
+            await rig.start_bluetoothd(monitors=True)
+    assert heard == {Duplicate.SAME_DATA: 2, Duplicate.SAME_ADDRESS: 1}
+    assert later == {IDENTITY: 2, ALIKE: 2}
+    claims.show(
+        "two presses of a numbered tag within one scan, without monitors: heard by a chip that filters",
+        ", ".join(f"by {duplicate}: {count} of 2" for duplicate, count in heard.items())
+        + f"; of an identity and of one payload, after {SILENCE_S:.0f} s: 2 of 2",
+    )
+
+
+def detail(rig: Rig) -> str:
+    """What health says of the radio."""
+    return str(rig.ops.component("radio")["detail"])
+
+
+async def burst_twice_in_one_scan(rig: Rig) -> int:
+    """Press the nurse's tag twice; how often that was heard. A new scan begins the filter's memory anew."""
+    for _ in range(TRIES):
+        since, scans = len(rig.ops.heard), rig.air.scans
+        await until("another scan", partial(scans_since, rig, scans), every_s=0.05)
+        scans = rig.air.scans
+        await burst(rig.nurse)
+        await asyncio.sleep(BETWEEN_BURSTS_S)
+        await burst(rig.nurse)
+        begun = await scans_since(rig, scans)
+        await asyncio.sleep(PASSED_ON_S)
+        heard = await counted(rig, NURSE, since)
+        if not begun:
+            return heard
+    raise AssertionError(f"expected two bursts in one scan, a new one began between them {TRIES} times")
+
+
+async def scans_since(rig: Rig, before: int) -> int:
+    """How many scans have begun."""
+    return rig.air.scans - before
