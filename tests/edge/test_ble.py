@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from bleak.backends.bluezdbus import manager as bleak_manager
 
 from gatewayd.config import model as config
 from gatewayd.core.health import OUTAGE_S
@@ -384,7 +383,10 @@ async def test_addresses_that_never_come_again_do_not_stay_in_memory(system_bus:
     async with BlueZ(system_bus.address, temporary_s=0.5) as bluez, listening() as ear:
         await press(bluez, ear, SimulatedTag(TAG))
         await flood(bluez, rate=400, addresses=1_000_000, for_s=1.0)
-        manager = bleak_manager._global_instances[asyncio.get_running_loop()]
+        assert ear.radio is not None
+        (scan,) = ear.radio._ears
+        manager = scan._manager
+        assert manager is not None
         await until(lambda: len(manager._properties) > 50)
         await asyncio.sleep(0.6)
         await press(bluez, ear, SimulatedTag(TAG, packet_id=7))
