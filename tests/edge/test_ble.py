@@ -541,17 +541,6 @@ async def test_the_second_press_of_a_tag_with_several_slots_is_not_lost(
         assert len(presses) == 2
 
 
-async def test_the_running_scan_gives_the_device_to_connect_to(bluez: BlueZ) -> None:
-    """Once it was heard; a stranger is not known."""
-    async with listening() as ear:
-        await press(bluez, ear, SimulatedTag(TAG))
-        assert ear.radio is not None
-        found = ear.radio.device(TAG.lower())
-        assert found is not None
-        assert (found.address, found.details["path"]) == (TAG, "/org/bluez/hci0/dev_C4_11_22_33_44_55")
-        assert ear.radio.device(CANARY) is None
-
-
 async def test_a_stranger_s_hearing_is_told_beside_the_silent_canary(bluez: BlueZ) -> None:
     """Then the scan hears, so nothing is restarted: it is the canary that must be looked at."""
     settings = config.Radio(enabled=True, adapters=(), canary=CANARY)

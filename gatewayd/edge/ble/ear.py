@@ -14,11 +14,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 from bleak.backends.bluezdbus.manager import BlueZManager
-from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
 from dbus_fast import Variant
 
@@ -40,9 +38,6 @@ logger = logging.getLogger(__name__)
 
 _STOP_LIMIT_S: Final = 1.0  # the daemon must be down within 5 s, and the connection is closed anyway
 _FILTERS: Final = {"Transport": Variant("s", "le"), "DuplicateData": Variant("b", True)}
-# bleak 0.22 wants a signal strength for a device, bleak 3 takes none. The layout tells them apart: to read a
-# version takes as long as to import all of bleak.
-_OLD_FORM: Final[dict[str, Any]] = {} if find_spec("bleak.args") is not None else {"rssi": 0}
 # What bluetoothd, or the bus, tells the end of: no need to wait longer.
 _TOLD: Final = frozenset({Finding.OFF, Finding.GONE, Finding.NOT_RUNNING})
 
@@ -109,17 +104,6 @@ class Ear:
         self._failures = 0  # in a row, without anything heard between
         self._failing: Climb | None = None  # what is done about scans that fail
         self._silent: Climb | None = None  # what is done about a scan that hears nothing
-
-    def device(self, address: str) -> BLEDevice | None:
-        """The device of this address, to connect to beside the scan; None while it is not known."""
-        if self._manager is None or self.adapter is None:
-            return None
-        path = f"{self.adapter.path}/dev_{address.upper().replace(':', '_')}"
-        properties = self._remembered.get(path, {}).get(DEVICE)
-        if properties is None:
-            return None
-        details = {"path": path, "props": properties}
-        return BLEDevice(address.upper(), properties.get("Alias"), details, **_OLD_FORM)
 
     async def run(self) -> None:
         """Scan until cancelled. A failure is told and tried again after at most 5 s, for ever."""
@@ -281,9 +265,7 @@ class Ear:
         began_s = time.monotonic()
         doubted = False
         while True:
-            if (
-                bluetoothd.ended is not None
-            ):  # before asking: one that is only starting takes seconds to answer
+            if bluetoothd.ended is not None:  # before asking: one that only starts takes seconds to answer
                 raise bluetoothd.ended
             now = await bluetoothd.adapter(adapter.path)
             self._alive()

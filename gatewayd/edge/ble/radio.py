@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from bleak.backends.device import BLEDevice
-
 from gatewayd.config import model as config
 from gatewayd.core.health import Alive, Report
 from gatewayd.core.model import Advertisement
@@ -75,10 +73,6 @@ class Radio:
         async with asyncio.TaskGroup() as self._group:
             for wanted in self._wanted or (None,):
                 self._add(wanted)
-
-    def device(self, address: str) -> BLEDevice | None:
-        """The device of this address, to connect to beside the scan; None while no adapter knows it."""
-        return next(filter(None, (ear.device(address) for ear in self._ears)), None)
 
     def _add(self, wanted: str | None) -> None:
         ear = Ear(
