@@ -129,7 +129,7 @@ class Site:
     def _note(self, radio: Any) -> None:
         since_s = self._true_s(radio["since"])
         if radio["state"] != State.OK:
-            self._absent_s = min(since_s, self._absent_s or since_s)
+            self._absent_s = since_s if self._absent_s is None else min(since_s, self._absent_s)
             return
         if self._absent_s is not None:
             self.absences.append(Absence(began_s=self._absent_s, ended_s=since_s))
