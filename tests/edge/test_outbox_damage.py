@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from importlib import resources
@@ -369,6 +371,32 @@ async def test_a_transaction_that_a_power_cut_tore_is_left_out(path: Path) -> No
     async with running_outbox(path, reports) as outbox:
         assert await all_of(outbox, ALARM) == alarms[:-5]
         assert reports.state is State.OK
+
+
+async def test_looking_at_the_log_ends_no_lock_of_sqlite(path: Path) -> None:
+    """Another process that reads would take the index for nobody's, and cut it off under our feet."""
+    await filled(path, Maker(), many=5)
+    async with running_outbox(path) as outbox:
+        await outbox.store(Batch(messages=(Maker()(),)))
+        killed = path.parent.with_name("killed")
+        shutil.copytree(path.parent, killed)
+    async with running_outbox(killed / path.name) as outbox:
+        await outbox.store(Batch(messages=(Maker()(),)))
+        # pending, reserved and shared bytes of the database; the index's byte that says that it is in use
+        assert is_locked(killed / path.name, 0x4000_0000 + 2)
+        assert is_locked(killed / f"{path.name}-shm", 128)
+
+
+def is_locked(file: Path, at: int) -> bool:
+    """Whether another process, as a child of ours is, would find this byte locked (fcntl(2))."""
+    asked = (
+        "import fcntl, struct, sys\n"
+        "lock = struct.pack('hhqqi', fcntl.F_WRLCK, 0, int(sys.argv[2]), 1, 0)\n"
+        "found = fcntl.fcntl(open(sys.argv[1], 'r+b'), fcntl.F_GETLK, lock)\n"
+        "print(struct.unpack('hhqqi', found)[0] != fcntl.F_UNLCK)"
+    )
+    command = (sys.executable, "-c", asked, str(file), str(at))
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "True"
 
 
 def test_a_finding_about_the_database_before_is_not_believed() -> None:

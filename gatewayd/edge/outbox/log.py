@@ -23,13 +23,15 @@ _FRAME: Final = struct.Struct(">II8s8s")  # page, the database's pages after a c
 _JUDGED_BYTES: Final = 8  # of a frame's head, before its page, go into its checksum
 _SALTS: Final = slice(16, 24)  # in the log's header: those of the frames of its last round
 _CHECKSUM: Final = slice(24, 32)
-_PAGE_SIZE: Final = slice(16, 18)  # in the database's header
-_LARGEST_PAGE: Final = 65_536  # which those two bytes write as 1
+_PAGE_SIZE: Final = slice(8, 12)  # in the log's header
+_PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
+_OUR_PAGE: Final = 4096  # SQLite's own choice
 _MAGIC: Final = {b"\x37\x7f\x06\x82": "<", b"\x37\x7f\x06\x83": ">"}  # the byte order of checksums
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 _TAKEN_AT: Final = 16  # in the log's index, the -shm file: how many frames SQLite takes
 _TORN: Final = 1  # transaction at the end may be one that a power cut tore; more cannot
 _MASK: Final = (1 << 32) - 1
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +50,17 @@ class Log:
         self._path = path
         file = path.with_name(path.name + "-wal")
         self.data = file.read_bytes() if file.exists() else b""
+        self._page_bytes = _page_bytes(self.data)
 
     @property
     def forgotten(self) -> bool:
         """Whether SQLite, which has opened the database by now, leaves a synced transaction out."""
-        index = self._path.with_name(self._path.name + "-shm")
-        if len(self.data) <= _HEADER_BYTES or not index.exists():
+        if len(self.data) <= _HEADER_BYTES:
             return False
-        (taken,) = struct.unpack_from(f"{_NATIVE}I", index.read_bytes(), _TAKEN_AT)
+        index = _descriptor_of(self._path.with_name(self._path.name + "-shm"))
+        if index is None:
+            return False
+        (taken,) = struct.unpack(f"{_NATIVE}I", os.pread(index, 4, _TAKEN_AT))
         return sum(commits > 0 for _, commits in list(self._heads())[taken:]) > _TORN
 
     def put_back(self) -> Path:
@@ -73,7 +78,7 @@ class Log:
             frames.pop()
         if not frames:
             return
-        size = self._page_bytes()
+        size = self._page_bytes
         with self._path.open("r+b") as database:
             for frame in frames:
                 if frame.whole:
@@ -92,21 +97,16 @@ class Log:
         _, _, salts, _ = _FRAME.unpack_from(self.data.ljust(_HEADER_BYTES + _FRAME.size), _HEADER_BYTES)
         return bytes(salts)
 
-    def _page_bytes(self) -> int:
-        with self._path.open("rb") as database:
-            size = int.from_bytes(database.read(_PAGE_SIZE.stop)[_PAGE_SIZE], "big")
-        return _LARGEST_PAGE if size == 1 else size
-
     def _heads(self) -> Iterator[tuple[int, int]]:
         """Yield where the frames of the last round lie in the log, and their `commits`."""
-        step, round_ = _FRAME.size + self._page_bytes(), self._salts
+        step, round_ = _FRAME.size + self._page_bytes, self._salts
         for at in range(_HEADER_BYTES, len(self.data) - step + 1, step):
             _, commits, salts, _ = _FRAME.unpack_from(self.data, at)
             yield at, commits if salts == round_ else 0
 
     def _frames(self) -> Iterator[_Frame]:
         order = _MAGIC.get(self.data[:4], _NATIVE)
-        size = self._page_bytes()
+        size = self._page_bytes
         before = self.data[_CHECKSUM]
         for at, commits in self._heads():
             page, _, salts, checksum = _FRAME.unpack_from(self.data, at)
@@ -116,6 +116,28 @@ class Log:
             )
             yield _Frame(page=page, commits=commits if whole else 0, whole=whole, image=image)
             before = checksum
+
+
+def _page_bytes(log: bytes) -> int:
+    """Return the size of the database's pages: as the log's header says, or as ours is if damaged."""
+    size = int.from_bytes(log[_PAGE_SIZE], "big")
+    return size if size in _PAGE_SIZES else _OUR_PAGE
+
+
+def _descriptor_of(file: Path) -> int | None:
+    """Return SQLite's own descriptor of a file; None when it has none.
+
+    To open the file ourselves, and to close it, would end SQLite's locks on it (fcntl(2); howtocorrupt.html,
+    2.2): the next process that reads the outbox would take it for nobody's and make the index anew under us.
+    """
+    where = str(file.resolve())
+    for descriptor in _DESCRIPTORS.iterdir():
+        try:
+            if str(descriptor.readlink()) == where:
+                return int(descriptor.name)
+        except FileNotFoundError:  # closed meanwhile, such as the one of the listing
+            continue
+    return None
 
 
 def _checksum(before: bytes, data: bytes, order: str) -> bytes:
