@@ -169,6 +169,17 @@ async def test_a_monitor_that_hangs_does_not_keep_the_radio_from_scanning(bluez:
         assert "monitors are not available (no answer within 1 s: RegisterMonitor" in ear.detail
 
 
+async def test_a_monitor_that_failed_once_is_registered_again(bluez: BlueZ) -> None:
+    """A bluetoothd that was only busy must not cost presses for as long as the scan runs."""
+    bluez.errors["RegisterMonitor"] = "org.bluez.Error.Failed"
+    tag = SimulatedTag(TAG)
+    async with listening(timing=replace(HURRIED, monitor_s=0.5)) as ear:
+        await press(bluez, ear, tag, then=State.DEGRADED)
+        del bluez.errors["RegisterMonitor"]
+        await until(lambda: bluez.monitored)
+        await press(bluez, ear, tag)
+
+
 async def test_hearing_nothing_is_not_ok(bluez: BlueZ) -> None:
     """A scan that runs and has heard nothing yet is unproven."""
     async with listening() as ear:

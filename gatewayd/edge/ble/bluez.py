@@ -55,6 +55,7 @@ _ADVICE: Final = {
     f"{_DBUS}.Error.AccessDenied": "not allowed to use bluetoothd: add this user to the group bluetooth",
     f"{_DBUS}.Error.UnknownObject": "the Bluetooth adapter is gone: plug it in, see `bluetoothctl list`",
 }
+EXPERIMENTAL: Final = "set Experimental = true in /etc/bluetooth/main.conf"
 _NO_MONITORS: Final = frozenset({f"{_DBUS}.Error.UnknownMethod", f"{_DBUS}.Error.UnknownInterface"})
 
 
@@ -249,7 +250,7 @@ class Bluetoothd:
             await self._call(_BLUEZ, path, _MONITOR_MANAGER, "RegisterMonitor", _MONITOR_PATH, signature="o")
         except RefusedError as error:
             if error.name in _NO_MONITORS:
-                return "set Experimental = true in /etc/bluetooth/main.conf"
+                return EXPERIMENTAL
             return str(error)
         except UnavailableError as error:
             return str(error)

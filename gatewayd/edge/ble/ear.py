@@ -25,6 +25,7 @@ from gatewayd.core.model import Advertisement, State
 from gatewayd.core.recovery import LADDER, STEADY_S, UNPROVEN, Climb, Finding, Hearing, Ladder, Step, climb
 from gatewayd.edge.ble.bluez import (
     DEVICE,
+    EXPERIMENTAL,
     Adapter,
     Bluetoothd,
     UnavailableError,
@@ -55,6 +56,9 @@ class Timing:
     # what got worse, its silence is told within 10 s.
     canary_s: float = 7.0
     silence_s: float = 60.0  # without one: what was heard a minute ago does not prove that it hears now
+    monitor_s: float = (
+        60.0  # a monitor that failed once is tried again; that costs a tenth of a second's hearing
+    )
     retry_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)  # the last one for ever
     ladder: Ladder = field(default_factory=lambda: LADDER)
 
@@ -184,6 +188,8 @@ class Ear:
         step = Step.NEW_SCANNER
         while step is Step.NEW_SCANNER:
             step = await self._listen(bluetoothd, adapter, no_monitor)
+            if step is Step.NEW_SCANNER and not bluetoothd.monitor_active and no_monitor != EXPERIMENTAL:
+                return step  # on a connection of its own: the monitor is to be registered anew
         self._say(State.FAILED, f"{adapter.name} hears nothing: {step}")
         return step
 
@@ -277,6 +283,8 @@ class Ear:
             doubted = not now.discovering
             lacking = None if bluetoothd.monitor_active else no_monitor or "bluetoothd released ours"
             step = self._judge(adapter.name, lacking, began_s)
+            if step is Step.LISTEN and lacking not in {None, EXPERIMENTAL}:
+                step = Step.NEW_SCANNER if time.monotonic() - began_s > self._timing.monitor_s else step
             if step is not Step.LISTEN:
                 return step
             if doubted:
