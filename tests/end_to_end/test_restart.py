@@ -44,8 +44,8 @@ async def test_a_killed_daemon_goes_on_with_its_open_alarm(gateway: World, ops: 
     await ops.until("sound that goes on", lambda: len(ops.chunks(alarm)) >= before + 4)
     assert (await ops.command("alarm/received", alarm=alarm))["ok"]
     await ops.until("a gap", lambda: "gaps" in ops.state(alarm)["audio"])
-    (gap,) = ops.state(alarm)["audio"]["gaps"]
-    assert (gap["cause"], gap["filled"]) == ("restart", False)
+    (gap,) = [each for each in ops.state(alarm)["audio"]["gaps"] if each["cause"] == "restart"]
+    assert not gap["filled"]  # a busy machine may have others
     assert gap["duration_ms"] > 1_000
     came = sorted(ops.chunks(alarm))
     again = before + gap["skipped"]
