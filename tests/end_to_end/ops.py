@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -44,6 +45,7 @@ class Heard:
     payload: bytes
     body: dict[str, Any]  # empty: sound, or a withdrawn state
     retained: bool  # it was there before we were
+    came_s: float  # CLOCK_MONOTONIC, here
     properties: dict[str, str] = field(default_factory=dict)
     correlation: bytes | None = None  # of a reply to a topic of our own
 
@@ -220,6 +222,7 @@ class Ops:
             payload=payload,
             body=json.loads(payload) if payload and not sound else {},
             retained=retained,
+            came_s=time.monotonic(),
             properties=dict(pairs),
             correlation=getattr(properties, "CorrelationData", None),
         )

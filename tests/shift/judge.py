@@ -15,17 +15,39 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
-from shift.site import Activation, Site
-from shift.tags import RepeatingBTHome
-from shift.world import Press, Shift
+from shift.site import Absence, Activation
+from shift.tags import RepeatingBTHome, Tag
+from shift.world import Press
 
 NOTICE_S: Final = 1.0  # a dead radio is seen within this time
 APART_S: Final = 120.0  # keys are compared within minutes only
 _ROUND_S: Final = 1e-3
 _RECENT: Final = 60  # presses of a tag that may still be told of
+
+
+class Site(Protocol):
+    """What one gateway told."""
+
+    name: str
+    activations: list[Activation]
+    absences: list[Absence]
+
+
+class Shift(Protocol):
+    """What was pressed, and what was told of it."""
+
+    presses: list[Press]
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """The gateways that were in reach, as `Press.reached` names them."""
+
+    def renewed(self, tag: Tag) -> bool:
+        """Whether it had a new battery meanwhile."""
 
 
 @dataclass(slots=True)
@@ -41,7 +63,7 @@ def judge(shift: Shift) -> Verdict:
     verdict = Verdict()
     keys: dict[Press, dict[str, str]] = defaultdict(dict)
     for site in shift.sites:
-        matched = _match(shift.presses, site, verdict)
+        matched = match(shift.presses, site, verdict)
         for press in shift.presses:
             told = matched.get(press, [])
             _judge_press(press, told, site, verdict)
@@ -53,7 +75,7 @@ def judge(shift: Shift) -> Verdict:
     return verdict
 
 
-def _match(presses: list[Press], site: Site, verdict: Verdict) -> dict[Press, list[Activation]]:
+def match(presses: list[Press], site: Site, verdict: Verdict) -> dict[Press, list[Activation]]:
     """Give each activation to the newest press that it can be of, one that nobody told before if there is."""
     by_tag: dict[str, list[Press]] = defaultdict(list)
     for press in presses:

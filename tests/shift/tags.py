@@ -370,3 +370,14 @@ MODELS: Final[tuple[Callable[[str, str, random.Random], Tag], ...]] = (
     Eddystone,
     Minew,
 )
+
+
+def other(number: int, address: Callable[[], str], dice: random.Random) -> Frame:
+    """Somebody else's device: a phone, a beacon, a button of another care team."""
+    kinds: tuple[Frame, ...] = (
+        Frame(address=address(), says="", manufacturer_data={0x0006: dice.randbytes(20)}),
+        Frame(address=address(), says="", manufacturer_data={0x004C: b"\x02\x15" + dice.randbytes(21)}),
+    )
+    foreign = BTHome("foreign", address(), dice)
+    foreign.press(dice)
+    return (*kinds, *foreign.pressed(0.0))[number % 3]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from shift.site import Activation, Site, configured
-from shift.tags import MODELS, BTHome, Frame, Tag
+from shift.tags import MODELS, BTHome, Frame, Tag, other
 
 OTHERS: Final = 100  # advertisers nearby, at 1 Hz each
 EACH: Final = 2  # tags of each model: 2,000 presses an hour together
@@ -74,7 +74,7 @@ class Shift:
         self._heard: dict[tuple[str, str, str], tuple[str, Press | None]] = {}
         self._told: dict[tuple[str, str, str], tuple[str, float]] = {}
         self._recordings: list[tuple[Worn, Frame]] = []
-        self._others = [self._other(number) for number in range(OTHERS)]
+        self._others = [other(number, self._address, self.dice) for number in range(OTHERS)]
 
     def run(self) -> None:
         """From the first press to two minutes after the last."""
@@ -317,17 +317,3 @@ class Shift:
     def _close(self, site: Site, activation: Activation) -> None:
         if not site.close(activation.alarm):
             self._after(5.0, lambda: self._close(site, activation))
-
-    def _other(self, number: int) -> Frame:
-        """Somebody else's device: a phone, a beacon, a button of another care team."""
-        kinds: tuple[Frame, ...] = (
-            Frame(address=self._address(), says="", manufacturer_data={0x0006: self.dice.randbytes(20)}),
-            Frame(
-                address=self._address(),
-                says="",
-                manufacturer_data={0x004C: b"\x02\x15" + self.dice.randbytes(21)},
-            ),
-        )
-        foreign = BTHome("foreign", self._address(), self.dice)
-        foreign.press(self.dice)
-        return (*kinds, *foreign.pressed(0.0))[number % 3]

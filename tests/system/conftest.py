@@ -27,9 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--repeat", type=int, default=2, help="how often the radio goes and comes back, each way"
     )
-    parser.addoption(
-        "--seed", type=int, help="of the moments at which it is; another in each run if not given"
-    )
+    parser.addoption("--seed", type=int, help="of all that is drawn; another in each run if not given")
+    parser.addoption("--presses", type=int, default=40, help="of a shift; more than 100 make a long one")
     parser.addoption("--seconds", type=float, default=30.0, help="for how long each load of paths.py lasts")
     parser.addoption("--deb", type=Path, help="the package to install; made first when not given")
 
