@@ -108,8 +108,8 @@ async def test_every_press_is_told_once_or_health_said_why(
     false = sum("false alarm" in each for each in verdict.against)
     figures = (
         f"{len(shift.presses)} presses, raised {verdict.counts['raised']}, deaf {len(unheard)},"
-        f" explained {verdict.counts['deaf']}, false {false}; {lasted_s:.0f} s, {deaf_s(desk.absences):.0f} of"
-        f" them announced deaf or within {SLOW_S:.0f} s of that,"
+        f" explained {verdict.counts['deaf']}, false {false}; {lasted_s:.0f} s, of them"
+        f" {deaf_s(desk.absences):.0f} announced deaf or within {SLOW_S:.0f} s of that;"
         f" {(rig.air.reports - reports) / lasted_s:.0f} reports/s; {failed.total()} faults"
         f" ({', '.join(f'{kind} {count}' for kind, count in sorted(failed.items()))}); seed {seed}"
     )
