@@ -38,12 +38,18 @@ def message(topic: str, came_s: float, late_s: float = 0.0, run: str = "run-1", 
 
 def event(came_s: float, presses: int = 1, late_s: float = 0.0, **more: Any) -> Heard:
     kind = "raised" if presses == 1 else "repeated"
-    fields = {"alarm": "a-1", "type": kind, "presses": presses, "tag": SAID, "press_key": f"{presses}"}
+    fields: dict[str, Any] = {
+        "alarm": "a-1",
+        "type": kind,
+        "presses": presses,
+        "tag": SAID,
+        "press_key": f"{presses}",
+    }
     return message("alarm/a-1/event", came_s, late_s, **fields | more)
 
 
 def state(came_s: float, presses: int, pressed_s: float) -> Heard:
-    fields = {"alarm": "a-1", "presses": presses, "tag": SAID, "pressed_at": at(pressed_s)}
+    fields: dict[str, Any] = {"alarm": "a-1", "presses": presses, "tag": SAID, "pressed_at": at(pressed_s)}
     return message("alarm/a-1/state", came_s, **fields)
 
 

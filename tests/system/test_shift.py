@@ -123,9 +123,9 @@ async def test_every_press_is_told_once_or_health_said_why(
 @asynccontextmanager
 async def assigned(rig: Rig, tags: list[Tag]) -> AsyncIterator[None]:
     """Have these tags be the gateway's, until the block ends; one report for each advertisement."""
-    for tag in tags:
-        if tag.key is not None:
-            await rig.machine.put(tag.key.hex().encode(), f"/etc/gatewayd/credentials/{tag.name}", "600")
+    keys = {f"/etc/gatewayd/credentials/{tag.name}": tag.key for tag in tags if tag.key is not None}
+    for path, key in keys.items():
+        await rig.machine.put(key.hex().encode(), path, "600")
     await rig.machine.put(NO_SOUND, QUIET)
     rig.air.scan_responses = False
     try:
@@ -135,7 +135,7 @@ async def assigned(rig: Rig, tags: list[Tag]) -> AsyncIterator[None]:
         yield
     finally:
         rig.air.scan_responses = True
-        await rig.machine.run(f"bluetoothctl power on; rm -f {QUIET}")
+        await rig.machine.run(f"bluetoothctl power on; rm -f {QUIET} {' '.join(keys)}")
         rig.ops.turn_the_page()
         await rig.configure()
         await rig.ready()
