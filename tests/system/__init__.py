@@ -7,6 +7,7 @@ ops side; each is wired to the emulator as hardware or as a network is.
     image.py    the root file system, made once and kept by what it is made from
     machine.py  one emulator: boot, run a command in it, pull a plug, cut the power
     air.py      the radio's other end: a virtual controller and the tags around it
+    wearers.py  who wears tags in a shift, and presses them
     rig.py      all of it together, and what every test does
     claims.py   what was shown, with its figure, told at the end
 """

@@ -129,15 +129,15 @@ async def assigned(rig: Rig, tags: list[Tag]) -> AsyncIterator[None]:
     await rig.machine.put(NO_SOUND, QUIET)
     rig.air.scan_responses = False
     try:
-        rig.ops.turn_the_page()
         await rig.configure("\n" + "\n".join(tag.configuration() for tag in tags))
+        rig.ops.turn_the_page()
         await rig.component("radio", "ok")
         yield
     finally:
         rig.air.scan_responses = True
         await rig.machine.run(f"bluetoothctl power on; rm -f {QUIET} {' '.join(keys)}")
-        rig.ops.turn_the_page()
         await rig.configure()
+        rig.ops.turn_the_page()
         await rig.ready()
 
 
