@@ -114,8 +114,10 @@ async def test_every_press_is_told_once_or_health_said_why(
         f" ({', '.join(f'{kind} {count}' for kind, count in sorted(failed.items()))}); seed {seed}"
     )
     print(figures)
-    assert not verdict.against, "\n".join([figures, *verdict.against])
-    assert not vouched, f"{figures}\nthe record says that these were heard or could have been: {vouched}"
+    times = [f"deaf from {each.began_s:.2f} to {each.ended_s:.2f} s" for each in desk.absences]
+    assert not verdict.against, "\n".join([figures, *verdict.against, *times])
+    known = [f"{press.tag.name} pressed at {press.began_s:.2f} s" for press in vouched]
+    assert not known, "\n".join([figures, "the record vouches for presses that were not told:", *known])
     assert verdict.counts["raised"] > len(unheard), figures  # else it would prove little
     claims.show(f"a shift of {len(wearers.tags)} tags among {length.others} others", figures)
 
