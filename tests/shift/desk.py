@@ -109,7 +109,7 @@ class Desk:
         self._presses[alarm] = max(before, count)
 
     def _be_absent(self, since_s: float) -> None:
-        self._absent_s = min(since_s, self._absent_s or since_s)
+        self._absent_s = since_s if self._absent_s is None else min(since_s, self._absent_s)
 
     def _note(self, began_s: float, ended_s: float) -> None:
         self.absences.append(Absence(began_s=began_s - self.slow_s, ended_s=ended_s + self.slow_s))
