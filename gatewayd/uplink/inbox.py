@@ -89,10 +89,11 @@ class Inbox:
         """Our birth came back, so every retained alarm did before it; or our will did, and is not true.
 
         Or there is another gateway's birth, since ours: brokers need not say who took a session over. What
-        a session's forerunner had subscribed to comes before ours is asked for, and proves nothing; the birth
-        that contradicts it follows anyway.
+        comes by a subscription of the session before, of a run that was killed, comes before we ask: our will
+        then is answered by the birth that follows our subscriptions anyway, for a birth before them would say
+        nothing of retained alarms.
         """
-        if status is None or link is not self._subscribed:
+        if status is None:
             return
         run, at = str(status.get("run")), str(status.get("at"))
         if status.get("state") == "online" and status.get("session") == link.number:
@@ -101,8 +102,10 @@ class Inbox:
         elif status.get("state") == "online" and self._born_at and run != self._run and at > self._born_at:
             self._on_twin()
         elif (
-            status.get("state") == "offline" and "reason" not in status
-        ):  # a goodbye is of an earlier session
+            status.get("state") == "offline"
+            and "reason" not in status  # a goodbye is of an earlier session
+            and link is self._subscribed
+        ):
             logger.info("our own will came back from the broker; saying that we are online")
             try:
                 self._announce(link)

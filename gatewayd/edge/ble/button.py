@@ -45,7 +45,7 @@ class Timing:
     call_s: float = (
         5.0  # a tag that was just heard takes a connection within two of its advertising intervals
     )
-    resolve_s: float = 10.0  # to read all services of a slow tag takes seconds
+    resolve_s: float = 30.0  # all services of a slow tag: some 25 questions, each a second at most
     beat_s: float = 10.0  # twice may fail before the 30 s after which a tag is not "seen" any more
     stuck_s: float = 60.0  # all steps of a connection together are due before
 
