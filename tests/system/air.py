@@ -67,7 +67,7 @@ class Air:
         self.unscanned = 0  # advertisements that fell between two scans
         self.scan_responses = True  # whether devices answer the scan, with what they advertise
         self._adapters: set[_Adapter] = set()
-        self._link = LocalLink()  # type: ignore[no-untyped-call]  # Bumble's own
+        self._link = _Link()  # type: ignore[no-untyped-call]  # Bumble's own
 
     @asynccontextmanager
     async def adapter(self, socket: Path) -> AsyncIterator[None]:
@@ -111,6 +111,23 @@ class Air:
         )
         await device.power_on()
         return device
+
+
+class _Link(LocalLink):
+    """The air between two that are connected: from the address with which the connection was made.
+
+    Bumble sends from the random address, which Linux sets anew for each scan and does not connect with.
+    """
+
+    def send_acl_data(
+        self, sender_controller: Controller, destination_address: Address, transport: Any, data: bytes
+    ) -> None:
+        """See `LocalLink`."""
+        connection = sender_controller.le_connections.get(destination_address)
+        receiver = self.find_le_controller(destination_address)
+        if connection is not None and receiver is not None:
+            own = connection.self_address
+            asyncio.get_running_loop().call_soon(receiver.on_link_acl_data, own, transport, data)
 
 
 class _Adapter(Controller):
