@@ -7,7 +7,6 @@ in flight, or refused and waiting for another try.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
@@ -84,11 +83,8 @@ class Backlog:
                 del lane.overflow[message_id]
                 self._spill(entry)
 
-    def loaded(self, name: MessageClass, messages: Iterable[Message], now: Instant, *, more: bool) -> None:
-        """A page came: the class's oldest on disk, without those `known`.
-
-        Sound that an earlier run left there may still be live: it goes before what was recorded since.
-        """
+    def loaded(self, name: MessageClass, messages: Iterable[Message], *, more: bool) -> None:
+        """A page came: the class's oldest on disk, without those `known`."""
         lane = self._lanes[name]
         for message in messages:
             replaced = message.topic in lane.replaced or message.topic in self._by_topic
@@ -96,12 +92,7 @@ class Backlog:
                 continue
             entry = Entry(message=message, name=name, stored=True)
             self._enter(entry)
-            if name is MessageClass.AUDIO and since_s(message, now) <= LIVE_S:
-                entry.name = MessageClass.AUDIO_LIVE
-            self._lanes[entry.name].queue.append(entry)
-        if name is MessageClass.AUDIO:
-            live = self._lanes[MessageClass.AUDIO_LIVE]
-            live.queue = deque(sorted(live.queue, key=lambda each: each.message.at.mono_s))
+            lane.queue.append(entry)
         lane.more = more or lane.spilled
         lane.loading_s, lane.spilled = None, False
         lane.replaced.clear()

@@ -180,5 +180,5 @@ class Store:
             if page is None:
                 self._backlog.unreadable(name, self._now())
             else:
-                self._backlog.loaded(name, page.messages, self._now(), more=page.more)
+                self._backlog.loaded(name, page.messages, more=page.more)
         self._pump()

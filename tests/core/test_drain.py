@@ -65,7 +65,7 @@ def opened(*, session: bool = True) -> Backlog:
     """A backlog whose disk is empty, with a session."""
     backlog = Backlog()
     for name in backlog.to_load(NOW):
-        backlog.loaded(name, (), NOW, more=False)
+        backlog.loaded(name, (), more=False)
     if session:
         backlog.connected(65_535)
     return backlog
@@ -141,21 +141,6 @@ def test_sound_of_another_boot_is_not_live() -> None:
     assert drained(backlog) == ["m2", "m1"]
 
 
-def test_sound_an_earlier_run_left_goes_before_what_was_recorded_since() -> None:
-    """While it is live both are of one class; what is not any more fills the gap behind them."""
-    backlog = opened()
-    live = [message(n, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(990.0 + n)) for n in (7, 8)]
-    for chunk in live:
-        backlog.add(chunk, stored=True)
-    backlog.reload()
-    backlog.to_load(NOW)
-    left = [message(n, MessageClass.AUDIO, sound=b"y", at=instant(988.0 + n)) for n in (1, 2, 3)]
-    backlog.loaded(MessageClass.AUDIO, left, NOW, more=False)
-    for name in ON_DISK - {MessageClass.AUDIO}:
-        backlog.loaded(name, (), NOW, more=False)
-    assert drained(backlog) == ["m2", "m3", "m7", "m8", "m1"]
-
-
 def test_live_sound_that_is_stored_and_aged_waits_behind_what_is_on_disk() -> None:
     """Its class has older sound on disk: it is let go of and comes back with a page."""
     backlog = Backlog()
@@ -164,13 +149,13 @@ def test_live_sound_that_is_stored_and_aged_waits_behind_what_is_on_disk() -> No
     chunk = message(2, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(980.0))
     backlog.add(chunk, stored=True)
     for name in ON_DISK - {MessageClass.AUDIO}:
-        backlog.loaded(name, (), NOW, more=False)
+        backlog.loaded(name, (), more=False)
     assert drained(backlog) == []
     older = message(1, MessageClass.AUDIO, sound=b"y", at=instant(970.0))
-    backlog.loaded(MessageClass.AUDIO, [older], NOW, more=False)
+    backlog.loaded(MessageClass.AUDIO, [older], more=False)
     assert drained(backlog) == ["m1"]
     assert backlog.to_load(NOW) == (MessageClass.AUDIO,)
-    backlog.loaded(MessageClass.AUDIO, [replace(chunk, message_class=MessageClass.AUDIO)], NOW, more=False)
+    backlog.loaded(MessageClass.AUDIO, [replace(chunk, message_class=MessageClass.AUDIO)], more=False)
     assert drained(backlog) == ["m2"]
 
 
@@ -311,7 +296,7 @@ def test_refused_alarms_are_not_loaded_without_end(monkeypatch: pytest.MonkeyPat
     backlog = refusing(MessageClass.ALARM, 5, stored=True)
     backlog.add(message(900))
     assert drained(backlog) == ["m900"]
-    backlog.loaded(MessageClass.ALARM, (), NOW, more=True)
+    backlog.loaded(MessageClass.ALARM, (), more=True)
     assert backlog.to_load(NOW) == ()
 
 
@@ -464,7 +449,7 @@ def test_older_alarms_on_disk_go_before_newer_ones_in_memory() -> None:
     assert backlog.to_load(NOW) == ()
     backlog.add(message(5))
     assert drained(backlog) == []
-    backlog.loaded(MessageClass.ALARM, [message(1), message(2)], NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, [message(1), message(2)], more=False)
     assert drained(backlog) == ["m1", "m2", "m5"]
 
 
@@ -474,7 +459,7 @@ def test_a_lower_class_does_not_overtake_what_the_disk_is_about_to_bring() -> No
     backlog.connected(65_535)
     for name in backlog.to_load(NOW):
         if name is not MessageClass.ALARM:
-            backlog.loaded(name, (), NOW, more=False)
+            backlog.loaded(name, (), more=False)
     backlog.add(message(5, MessageClass.POSITION))
     assert drained(backlog) == []
     assert drained(backlog, instant(1000.3)) == ["m5"]
@@ -490,7 +475,7 @@ def test_a_disk_that_hangs_holds_an_alarm_up_for_a_moment() -> None:
     assert drained(backlog, instant(1000.04)) == []
     assert drained(backlog, instant(1000.3)) == ["m5"]
     assert drained(backlog, instant(1005.3)) == ["m6"]
-    backlog.loaded(MessageClass.ALARM, [message(1)], NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, [message(1)], more=False)
     assert drained(backlog) == ["m1"]
 
 
@@ -521,7 +506,7 @@ def test_memory_lets_go_of_what_is_on_disk_and_not_next() -> None:
     ids = drained(backlog)
     assert ids == [f"m{n}" for n in range(QUEUE)]
     assert backlog.to_load(NOW) == (MessageClass.ALARM,)
-    backlog.loaded(MessageClass.ALARM, [*everything[QUEUE:], message(900)], NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, [*everything[QUEUE:], message(900)], more=False)
     assert drained(backlog) == [*(f"m{n}" for n in range(QUEUE, QUEUE + 30)), "m900"]
 
 
@@ -532,7 +517,7 @@ def test_what_goes_to_disk_only_while_a_page_comes_is_asked_for_again() -> None:
     backlog.add(message(1))
     backlog.stored(["m1"])
     assert len(backlog.known) == 0
-    backlog.loaded(MessageClass.ALARM, (), NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, (), more=False)
     assert backlog.to_load(NOW) == (MessageClass.ALARM,)
 
 
@@ -546,7 +531,7 @@ def test_a_page_does_not_bring_back_a_state_that_was_replaced() -> None:
     backlog.confirmed("m2", NOW)
     backlog.add(message(4, topic="t"))
     page = [message(1, topic="s"), message(3, topic="t"), message(4, topic="t"), message(5, topic="u")]
-    backlog.loaded(MessageClass.ALARM, page, NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, page, more=False)
     assert drained(backlog) == ["m5", "m4"]
 
 
@@ -568,7 +553,7 @@ def test_another_database_is_read_from_its_beginning() -> None:
     backlog.reload()
     assert set(backlog.to_load(NOW)) == ON_DISK
     backlog.reload()
-    backlog.loaded(MessageClass.ALARM, (message(1),), NOW, more=False)
+    backlog.loaded(MessageClass.ALARM, (message(1),), more=False)
     assert drained(backlog) == ["m1"]
     assert backlog.to_load(NOW) == (MessageClass.ALARM,)
 
@@ -860,7 +845,7 @@ class Draining(RuleBasedStateMachine):
             self.backlog.unreadable(name, self.now)
         else:
             fresh = [each for each in rows if each.id in self.disk]
-            self.backlog.loaded(name, fresh, self.now, more=more)
+            self.backlog.loaded(name, fresh, more=more)
 
     @precondition(lambda self: not self.connected)
     @rule()
