@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
 
-from gatewayd.core.lane import Entry, Lane, since_s
+from gatewayd.core.lane import Entry, Lane
 from gatewayd.core.link import Window, refused_s, smoothed, suspect_after_s
 from gatewayd.core.model import Instant, Keep, Message, MessageClass
-from gatewayd.core.payload import LIVE_S
 
 ORDER: Final = tuple(MessageClass)
 # Dropped first to last when memory is full and the disk does not take it. Alarms are not in it.
@@ -151,12 +150,7 @@ class Backlog:
 
     def to_load(self, now: Instant) -> tuple[MessageClass, ...]:
         """Return the classes whose next page is due, and count them as asked for."""
-        due = tuple(
-            name
-            for name, lane in self._lanes.items()
-            if lane.more and lane.loading_s is None and len(lane.queue) < LOW and lane.again_s <= now.mono_s
-            if not lane.refuses(REFUSED_ALARMS if name is MessageClass.ALARM else REFUSED)
-        )
+        due = tuple(name for name in self._lanes if self._is_due(name, now))
         for name in due:
             self._lanes[name].loading_s = now.mono_s
         return due
@@ -202,17 +196,17 @@ class Backlog:
                 return None
             if not alarm and lane.refuses(REFUSED):
                 continue
-            entry = lane.next(now)
+            entry = lane.head()
             if entry is None and lane.overflow and not self._waits_for_page(name, lane, now):
                 self._promote(lane)
-                entry = lane.next(now)
+                entry = lane.head()
             if entry is None:
                 if lane.loading_s is not None and now.mono_s - lane.loading_s <= BRIEF_S:
                     return None  # a lower class must not overtake what the disk is about to bring
                 continue
             if alarm and not self._window.has_room_for_alarm:
                 return None
-            lane.take(entry)
+            lane.queue.popleft()
             entry.sent_s = now.mono_s
             if entry.failures:
                 lane.retried.add(entry.message.id)
@@ -352,8 +346,21 @@ class Backlog:
         lane.more = True
         lane.spilled = lane.loading_s is not None
 
+    def _is_due(self, name: MessageClass, now: Instant) -> bool:
+        """Say whether a class's next page is to be asked for."""
+        lane = self._lanes[name]
+        return (
+            lane.more
+            and lane.loading_s is None
+            and len(lane.queue) < LOW
+            and lane.again_s <= now.mono_s
+            and not lane.refuses(REFUSED_ALARMS if name is MessageClass.ALARM else REFUSED)
+        )
+
     def _waits_for_page(self, name: MessageClass, lane: Lane, now: Instant) -> bool:
-        """Say whether a class has to wait for the disk: for a page that was asked for a moment ago."""
+        """Say whether a class has to wait for a page: one that is due, or was asked for a moment ago."""
+        if self._is_due(name, now):
+            return True
         patience_s = BRIEF_S if name is MessageClass.ALARM else LONG_S
         return lane.loading_s is not None and now.mono_s - lane.loading_s <= patience_s
 
@@ -363,12 +370,13 @@ class Backlog:
             lane.queue.append(entry)
 
     def _age(self, now: Instant) -> None:
-        """Live sound that has waited too long becomes sound that waits."""
-        live = self._lanes[MessageClass.AUDIO_LIVE]
-        while (entry := live.head()) is not None and since_s(entry.message, now) > LIVE_S:
+        """Live sound that no listener waits for any more takes its place among older sound."""
+        live, older = self._lanes[MessageClass.AUDIO_LIVE], self._lanes[MessageClass.AUDIO]
+        while (entry := live.head()) is not None and not entry.leads(now):
             live.queue.popleft()
             entry.name = MessageClass.AUDIO
-            self._put(entry)
+            if not older.insert(entry):
+                self._put(entry)
 
     def _return_refused(self, now_s: float, *, blamed: bool = True) -> None:
         """What is due goes before everything else of its class, in its order."""

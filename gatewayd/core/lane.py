@@ -1,7 +1,7 @@
 """What waits of one class, and in which order it goes.
 
-Rules: a class's oldest goes first. Live sound is the exception: what people hear must be now, so what comes
-too late for a listener gives way to what does not.
+Rules: a class's oldest goes first. What people hear must be now: sound that comes too late for a listener
+gives way to what does not, and is of the class of older sound from then on.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class Entry:
         lasts_s = duration_ms / 1000 if isinstance(duration_ms, int) else 0.0
         return since_s(self.message, now) - lasts_s <= LEAD_S
 
+    def is_older(self, other: Entry) -> bool:
+        """Whether it happened before `other`; of two boots nobody knows, and neither is."""
+        mine, theirs = self.message.at, other.message.at
+        return mine.boot == theirs.boot and mine.mono_s < theirs.mono_s
+
 
 @dataclass(slots=True, kw_only=True)
 class Lane:
@@ -66,19 +71,15 @@ class Lane:
             self.queue.popleft()
         return self.queue[0] if self.queue else None
 
-    def next(self, now: Instant) -> Entry | None:
-        """What goes next: the oldest, of live sound the oldest that a listener still waits for."""
-        head = self.head()
-        if head is None or head.name is not MessageClass.AUDIO_LIVE or head.leads(now):
-            return head
-        return next((each for each in self.queue if not each.gone and each.leads(now)), head)
-
-    def take(self, entry: Entry) -> None:
-        """`entry` is published: it waits no more."""
-        if self.queue and self.queue[0] is entry:
-            self.queue.popleft()
-        else:
-            self.queue.remove(entry)
+    def insert(self, entry: Entry) -> bool:
+        """Put it before what is newer, if anything in memory is; say whether it was."""
+        newer: deque[Entry] = deque()
+        while self.queue and entry.is_older(self.queue[-1]):
+            newer.appendleft(self.queue.pop())
+        if newer:
+            self.queue.append(entry)
+            self.queue.extend(newer)
+        return bool(newer)
 
     def oldest(self) -> Entry | None:
         """The oldest of what memory may let go of."""

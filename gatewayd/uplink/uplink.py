@@ -231,6 +231,7 @@ class Uplink:
                 now = self._now()
                 message = self._backlog.next(now)
                 if message is None:
+                    self._store.load()  # what was let go of meanwhile
                     return
                 self._publish(link, message, now)
         finally:

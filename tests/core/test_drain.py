@@ -133,6 +133,43 @@ def test_live_sound_that_is_gone_does_not_lead() -> None:
     assert drained(backlog) == ["m2", "m0"]
 
 
+def test_after_a_restart_the_gap_fills_in_order() -> None:
+    """What is too late for a listener waits for what an earlier run left on disk, and goes behind it."""
+    backlog = opened()
+    backlog.reload()
+    backlog.to_load(NOW)
+    for name in ON_DISK - {MessageClass.AUDIO}:
+        backlog.loaded(name, (), more=False)
+    for n, at_s in ((6, 996.0), (7, 997.0), (8, 999.0)):
+        backlog.add(message(n, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(at_s)), stored=n == 6)
+    assert drained(backlog) == ["m8"]
+    left = [message(n, MessageClass.AUDIO, sound=b"y", at=instant(990.0 + n)) for n in (1, 2, 3)]
+    backlog.loaded(MessageClass.AUDIO, left, more=False)
+    assert drained(backlog) == ["m1", "m2", "m3"]
+    backlog.to_load(NOW)
+    six = message(6, MessageClass.AUDIO, sound=b"x", at=instant(996.0))
+    backlog.loaded(MessageClass.AUDIO, [six], more=False)
+    assert drained(backlog) == ["m6", "m7"]
+
+
+def test_live_sound_whose_link_broke_takes_its_place_among_older_sound() -> None:
+    """It was in flight while newer sound became too late for a listener: it goes before it all the same."""
+    backlog = opened()
+    for n, at_s in ((1, 998.5), (2, 999.0)):
+        backlog.add(message(n, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(at_s)))
+    assert drained(backlog, instant(1000.0), size=1_000_000) == ["m1"]
+    backlog.add(message(0, MessageClass.AUDIO, sound=b"x", at=instant(990.0)))
+    backlog.add(message(9, MessageClass.AUDIO, sound=b"x", at=instant(999.5, "before")))
+    assert drained(backlog, instant(1001.0)) == []
+    backlog.disconnected()
+    backlog.connected(65_535)
+    assert drained(backlog, instant(1001.0)) == ["m0", "m9", "m1", "m2"]
+    newer = message(4, MessageClass.AUDIO, sound=b"x", at=instant(999.8))
+    backlog.add(message(3, MessageClass.AUDIO_LIVE, sound=b"x", at=instant(999.4)))
+    backlog.add(newer)
+    assert drained(backlog, instant(1001.0)) == ["m3", "m4"]
+
+
 def test_sound_of_another_boot_is_not_live() -> None:
     """Its age is not known; it fills in."""
     backlog = opened()

@@ -88,6 +88,7 @@ async def _start_broker(site: Site, _dice: random.Random) -> None:
 
 async def _empty_broker(site: Site, dice: random.Random) -> None:
     await _kill_broker(site, dice)
+    site.emptied |= site.known()
     (site.folder / "broker" / "mosquitto.db").unlink(missing_ok=True)
 
 

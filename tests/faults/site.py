@@ -89,6 +89,7 @@ class Site(World):
         self.flapping: asyncio.Task[None] | None = None
         self.crashes: list[str] = []
         self.harmed: set[str] = set()  # alarms that lay on a disk that was then destroyed
+        self.emptied: set[str] = set()  # alarms whose broker then forgot everything
         self.memory_kb = 0  # the most that any life has taken
         self.slow = folder / "slow"  # while it is there the disk is
         self.nameless = folder / "nameless"  # while it is there no name resolves
@@ -255,6 +256,8 @@ class Site(World):
             state = self.ops.state(alarm)
             if not state and (alarm in self.harmed or alarm not in accepted):
                 continue  # it died between the event and the state, or lost its disk: nobody can close it
+            if self.life > 1 and alarm in self.harmed & self.emptied:
+                continue  # it arrived; then disk, broker and process were lost: nobody knows it to close it
             if state.get("handling") != "closed":
                 missing.append(f"{alarm} is {state.get('handling')}")
             elif state["audio"]["state"] not in {"ended", "off", "unavailable"}:
