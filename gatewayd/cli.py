@@ -16,6 +16,7 @@ from gatewayd import __version__
 
 if TYPE_CHECKING:
     from gatewayd.config.problem import Problem
+    from gatewayd.monitor.client import Options as Reach
     from gatewayd.outbox.command import Options
 
 FAILED: Final = 1
@@ -68,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("selftest", help="what is wrong with this gateway, and what to do about it")
     )
     _monitor_command(commands.add_parser("monitor", help="the ops side in a terminal"))
+    _ops_command(commands.add_parser("ops", help="the answering side: what is open, and every command"))
     _outbox_commands(commands.add_parser("outbox", help="what waits for a broker"))
     _coverage_command(
         commands.add_parser("coverage", help="whether a tag was heard at a time, and if not, why")
@@ -124,13 +126,7 @@ def _listening_time(text: str) -> float:
 
 
 def _monitor_command(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument(
-        "--broker", metavar="HOST[:PORT]", help="without TLS, in place of the configuration's"
-    )
-    parser.add_argument(
-        "--prefix", default="gatewayd", help="of the topics, with --broker; default %(default)s"
-    )
+    _reach_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object for each message")
     parser.add_argument("--alarm", metavar="ID", help="only what belongs to this alarm")
     parser.add_argument("--count", type=int, metavar="N", help="end after N messages")
@@ -142,6 +138,24 @@ def _monitor_command(parser: argparse.ArgumentParser) -> None:
         "--save", type=Path, metavar="FILE", help="keep the sound, in order and without doubles"
     )
     parser.set_defaults(command=_monitor)
+
+
+def _reach_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument(
+        "--broker", metavar="HOST[:PORT]", help="without TLS, in place of the configuration's"
+    )
+    parser.add_argument(
+        "--prefix", default="gatewayd", help="of the topics, with --broker; default %(default)s"
+    )
+
+
+def _ops_command(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.ops.arguments import answering
+
+    _reach_options(parser)
+    answering(parser)
+    parser.set_defaults(command=_ops)
 
 
 def _outbox_commands(parser: argparse.ArgumentParser) -> None:
@@ -294,29 +308,14 @@ def _selftest(arguments: argparse.Namespace) -> int:
 def _monitor(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from gatewayd.config.credentials import CredentialError
-    from gatewayd.config.load import load, read_machine_id
-    from gatewayd.config.problem import ConfigurationError
-    from gatewayd.monitor.client import Options, options_from, parse_broker, run
+    from gatewayd.monitor.client import run
 
-    try:
-        if arguments.broker is not None:
-            options = Options(brokers=(parse_broker(arguments.broker),), prefix=arguments.prefix)
-        else:
-            loaded = load(arguments.config, credentials=_credentials(), machine_id=read_machine_id())
-            options = options_from(loaded.config, _credentials())
-    except ConfigurationError as error:
-        print(*error.errors, sep="\n", file=sys.stderr)
-        return BAD_CONFIGURATION
-    except ValueError as error:
-        print(f"gatewayd monitor: --broker: {error}", file=sys.stderr)
-        return USAGE
-    except (CredentialError, OSError) as error:
-        print(f"gatewayd monitor: {error}", file=sys.stderr)
-        return FAILED
+    reach = _reach(arguments, "gatewayd monitor")
+    if isinstance(reach, int):
+        return reach
     return run(
         replace(
-            options,
+            reach,
             json=arguments.json,
             alarm=arguments.alarm,
             count=arguments.count,
@@ -325,6 +324,36 @@ def _monitor(arguments: argparse.Namespace) -> int:
             save=arguments.save,
         )
     )
+
+
+def _reach(arguments: argparse.Namespace, who: str) -> Reach | int:
+    """Return how to reach the broker, as the arguments and the configuration say; or the exit status."""
+    from gatewayd.config.credentials import CredentialError
+    from gatewayd.config.load import load, read_machine_id
+    from gatewayd.config.problem import ConfigurationError
+    from gatewayd.monitor.client import Options, options_from, parse_broker
+
+    try:
+        if arguments.broker is not None:
+            return Options(brokers=(parse_broker(arguments.broker),), prefix=arguments.prefix)
+        loaded = load(arguments.config, credentials=_credentials(), machine_id=read_machine_id())
+        return options_from(loaded.config, _credentials())
+    except ConfigurationError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except ValueError as error:
+        print(f"{who}: --broker: {error}", file=sys.stderr)
+        return USAGE
+    except (CredentialError, OSError) as error:
+        print(f"{who}: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _ops(arguments: argparse.Namespace) -> int:
+    from gatewayd.ops.run import run
+
+    reach = _reach(arguments, "gatewayd ops")
+    return reach if isinstance(reach, int) else run(arguments, reach, sys.stdout, sys.stderr)
 
 
 def _outbox_stats(arguments: argparse.Namespace) -> int:

@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "enrol": {"core", "config", "scan", "selftest", "enrol"},
     "selftest": {"core", "config", "edge", "timekeeper", "selftest"},
     "monitor": {"core", "config", "monitor"},
+    "ops": {"core", "monitor", "ops"},
     "outbox": {"core", "config", "edge", "monitor", "selftest", "outbox"},
     "demo": {"core", "config", "sim", "monitor"},
     "manual": {"core", "config", "cli"},
-    "cli": {"core", "config", "edge", "run", "scan", "enrol", "selftest", "monitor", "outbox", "demo"},
+    "cli": {"core", "config", "edge", "run", "scan", "enrol", "selftest", "monitor", "ops", "outbox", "demo"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -70,6 +70,10 @@ class RefusedError(Exception):
     """The broker does not let us in, or not read: stop, trying again is of no use."""
 
 
+class UnreachableError(Exception):
+    """No broker answers there: another may, or the same one later."""
+
+
 def options_from(settings: config.Config, credentials: Path | None) -> Options:
     """Return how to reach the brokers of a configuration. CredentialError, OSError: a file is missing."""
     mqtt = settings.mqtt
@@ -105,6 +109,33 @@ def tls_context(mqtt: config.Mqtt, credentials: Path | None) -> ssl.SSLContext |
             key = credential_path(credentials, mqtt.client_key_credential)
         context.load_cert_chain(mqtt.client_certificate, key)
     return context
+
+
+def make_client(options: Options) -> Client:
+    """Return a client that will show the broker who we are; not connected yet."""
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client.connect_timeout = _CONNECT_S
+    if options.tls is not None:
+        client.tls_set_context(options.tls)
+    if options.username is not None:
+        client.username_pw_set(options.username, options.password)
+    return client
+
+
+def dial(client: Client, broker: config.Broker) -> None:
+    """Connect to a broker. UnreachableError: it does not answer; RefusedError: it is not the one we trust."""
+    where = f"{broker.host}:{broker.port}"
+    try:
+        client.connect(broker.host, broker.port, KEEP_ALIVE_S, clean_start=True)
+    except ssl.SSLCertVerificationError as error:
+        raise RefusedError(f"the broker at {where} has no certificate we trust: {error}") from error
+    except OSError as error:
+        raise UnreachableError(f"no broker at {where}: {error}") from error
+
+
+def not_let_in(reason: ReasonCode) -> str:
+    """Say that the broker refused us, and what to look at."""
+    return f"the broker refused us: {reason}; look at the user name and the password"
 
 
 def run(options: Options, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
@@ -209,13 +240,10 @@ class Monitor:
         return False
 
     def _connect(self, broker: config.Broker) -> None:
-        where = f"{broker.host}:{broker.port}"
         try:
-            self._client.connect(broker.host, broker.port, KEEP_ALIVE_S, clean_start=True)
-        except ssl.SSLCertVerificationError as error:
-            raise RefusedError(f"the broker at {where} has no certificate we trust: {error}") from error
-        except OSError as error:
-            self._say(f"no broker at {where}: {error}; trying again")
+            dial(self._client, broker)
+        except UnreachableError as error:
+            self._say(f"{error}; trying again")
 
     def _say(self, trouble: str) -> None:
         """A trouble that repeats is said once."""
@@ -224,13 +252,7 @@ class Monitor:
         self._trouble = trouble
 
     def _make_client(self) -> Client:
-        options = self._options
-        client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        client.connect_timeout = _CONNECT_S
-        if options.tls is not None:
-            client.tls_set_context(options.tls)
-        if options.username is not None:
-            client.username_pw_set(options.username, options.password)
+        client = make_client(self._options)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -241,7 +263,7 @@ class Monitor:
         self, client: Client, _user: object, _flags: ConnectFlags, reason: ReasonCode, _: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._refused = f"the broker refused us: {reason}; look at the user name and the password"
+            self._refused = not_let_in(reason)
             return
         if self._trouble is not None:
             self._say("connected")
