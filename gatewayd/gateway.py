@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
+from gatewayd.announcer import ANNOUNCED, Announcer
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
-from gatewayd.core import command, coverage, desk, payload, tags, topic
+from gatewayd.core import command, coverage, desk, owntracks, payload, tags, topic
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
@@ -64,7 +65,7 @@ ALARM: Final = "alarm"
 RECORDING: Final = "recording"
 REPLY: Final = "reply"
 COVERAGE: Final = coverage.KIND
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE)
+RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, ANNOUNCED)
 
 
 Effect: TypeAlias = alarms.Effect | desk.SaveReply | desk.ForgetReply
@@ -107,6 +108,7 @@ class Gateway:
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
         self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
+        self._announcer = Announcer(now=now, publish=self.publish, store=lambda put: self._store(put, None))
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -119,6 +121,7 @@ class Gateway:
         self._settings = alarms.Settings(audio=config.audio.enabled, duration_s=config.audio.duration_s)
         if self._early is None:
             self._provide_alarm_ids()
+            self._announcer.configure(config, self._alarms)
 
     # --- what is known at the start -------------------------------------------------------------------------
 
@@ -136,6 +139,7 @@ class Gateway:
             if known.audio.wanted and known.audio.recorded_in is None:
                 self.recorder.began(known.id, known.pressed)
         self._provide_alarm_ids()
+        self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
         early, self._early = self._early or {}, None
         self._step(alarms.Resumed())
         for act in early.values():
@@ -152,6 +156,7 @@ class Gateway:
         self._replies = {**_read(REPLY, records, desk.from_json), **self._replies}
         for known in _read(ALARM, records, alarms.from_json).values():
             self._step(alarms.Adopted(alarm=known))
+        self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
@@ -160,6 +165,7 @@ class Gateway:
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
+        records |= self._announcer.records
         self._store(records, self._supervisor.record.save(self._now()))
 
     def on_outbox_replaced(self) -> None:
@@ -291,6 +297,9 @@ class Gateway:
                     body=where,
                 )
             )
+            told = owntracks.location(where, self._config.owntracks.topic, self._config.gateway.id, now)
+            if told is not None:
+                self.publish(told)
 
     # --- what ops say ---------------------------------------------------------------------------------------
 
@@ -386,6 +395,7 @@ class Gateway:
                     self.recorder.forget(effect.alarm)
                 case _:
                     pass
+        self._announcer.tell(self._alarms)
 
     def _batch(self, effects: Iterable[Effect], records: Put, sound: Iterable[Message]) -> Batch:
         messages = list(sound)

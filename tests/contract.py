@@ -21,6 +21,7 @@ _SCHEMA = {
     Kind.POSITION: "position",
     Kind.REPLY: "reply",
     Kind.TAG: "tag",
+    Kind.ALARMS: "alarms",
     Kind.ALARM_EVENT: "alarm-event",
     Kind.ALARM_STATE: "alarm-state",
 }
@@ -47,7 +48,7 @@ def validate(
     if parsed.kind is Kind.ALARM_AUDIO:
         _validate_audio(payload, dict(properties))
         return None
-    if parsed.kind in {Kind.ALARM_STATE, Kind.TAG} and not payload:
+    if parsed.kind in {Kind.ALARM_STATE, Kind.TAG, Kind.ALARMS} and not payload:
         return None  # withdrawn
     if parsed.kind is Kind.COMMAND:
         reference = f"#/$defs/command/$defs/{_COMMAND[str(parsed.command)]}"

@@ -532,3 +532,82 @@ async def test_the_same_state_of_the_radio_again_changes_nothing(room: Room) -> 
     room.gateway.on_radio(State.DEGRADED, "hci0 scans; advertisement monitors are not available")
     room.now_s += 10
     assert room.covered(room.now_s)["verdict"] == "not_heard"
+
+
+# --- Home Assistant and OwnTracks ---------------------------------------------------------------------------
+
+HOME = "[home_assistant]\ndiscovery_prefix = homeassistant\n"
+DEVICE = "/homeassistant/device/gw-1/config"
+TAG_DEVICE = f"/homeassistant/device/gw-1/{TAG_NAME}/config"
+
+
+def newest(room: Room, name: str) -> Message | None:
+    """The last message sent to a topic."""
+    found = [message for batch in room.disk.batches for message in batch.messages if message.topic == name]
+    return found[-1] if found else None
+
+
+def test_home_assistant_is_told_nothing_unless_configured() -> None:
+    room = Room()
+    room.gateway.restore({})
+    room.press()
+    assert newest(room, DEVICE) is None
+    assert newest(room, topic.ALARMS) is None
+
+
+def test_open_alarms_are_told_to_home_assistant_as_they_come_and_go() -> None:
+    """Once for each change, with the alarm's own event and not later."""
+    room = Room()
+    room.gateway.configure(configured(HOME))
+    room.gateway.restore({})
+    before = newest(room, topic.ALARMS)
+    assert before is not None
+    assert before.body["open"] == []
+    room.press()
+    told = newest(room, topic.ALARMS)
+    assert told is not None
+    found: Any = told.body["open"]
+    assert [each["tag"] for each in found] == [TAG_NAME]
+    room.gateway.on_tick()
+    assert newest(room, topic.ALARMS) is told
+
+
+def test_a_tag_that_was_revoked_is_withdrawn_from_home_assistant() -> None:
+    """Also where that happened while nobody ran: what was announced once is remembered."""
+    room = Room()
+    room.gateway.configure(configured(HOME))
+    room.gateway.restore({})
+    assert newest(room, TAG_DEVICE) is not None
+    later = Room(disk=Disk(records=room.disk.records))
+    later.gateway.configure(replace(configured(HOME), tags=()))
+    later.gateway.restore(room.disk.records)
+    gone = newest(later, TAG_DEVICE)
+    assert gone is not None
+    assert gone.clears
+    kept = newest(later, DEVICE)
+    assert kept is not None
+    assert not kept.clears
+
+
+def test_another_discovery_prefix_withdraws_what_was_told_below_the_first() -> None:
+    """While the daemon runs; what is below the new one stands."""
+    room = Room()
+    room.gateway.configure(configured(HOME))
+    room.gateway.restore({})
+    room.gateway.configure(configured(HOME.replace("= homeassistant", "= home")))
+    gone, told = newest(room, DEVICE), newest(room, "/home/device/gw-1/config")
+    assert gone is not None
+    assert gone.clears
+    assert told is not None
+    assert not told.clears
+
+
+def test_a_position_that_is_published_is_told_to_owntracks_too() -> None:
+    room = Room()
+    room.gateway.configure(configured("[owntracks]\ntopic = owntracks/fleet\n[gps]\npublish = always\n"))
+    room.gateway.restore({})
+    room.gateway.on_fix(Fix(mode=FixMode.FIX_3D, received=room.now(), lat=52.1, lon=5.1))
+    told = newest(room, "/owntracks/fleet/gw-1")
+    assert told is not None
+    assert (told.body["_type"], told.body["lat"]) == ("location", 52.1)
+    assert newest(room, topic.POSITION) is not None

@@ -18,7 +18,20 @@ from uuid import UUID
 from gatewayd.config import settings
 from gatewayd.config.credentials import CredentialError, credential_path
 from gatewayd.config.layers import Layers
-from gatewayd.config.model import Audio, Broker, Config, Gateway, Gpio, Gps, Health, Mqtt, Outbox, Radio
+from gatewayd.config.model import (
+    Audio,
+    Broker,
+    Config,
+    Gateway,
+    Gpio,
+    Gps,
+    Health,
+    HomeAssistant,
+    Mqtt,
+    Outbox,
+    OwnTracks,
+    Radio,
+)
 from gatewayd.config.problem import Entry, Place, Problem, shown
 from gatewayd.config.tags import build_tags, check_tags
 from gatewayd.core.model import Subject
@@ -158,6 +171,8 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         gpio=_gpio(layers),
         outbox=Outbox(path=value(settings.OUTBOX_PATH), budget_bytes=value(settings.OUTBOX_BUDGET)),
         health=Health(interval_s=value(settings.HEALTH_INTERVAL)),
+        home_assistant=HomeAssistant(discovery_prefix=value(settings.HOME_ASSISTANT_PREFIX)),
+        owntracks=OwnTracks(topic=value(settings.OWNTRACKS_TOPIC)),
     )
     return config, [*warnings, *_check_unused(layers), *_check_files(layers, credentials)]
 

@@ -96,6 +96,16 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HomeAssistant:
+    discovery_prefix: str | None  # None: it is told nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTracks:
+    topic: str | None  # what the gateway's id is put below; None: nothing is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that can be configured."""
 
@@ -108,3 +118,5 @@ class Config:
     gpio: Gpio
     outbox: Outbox
     health: Health
+    home_assistant: HomeAssistant
+    owntracks: OwnTracks

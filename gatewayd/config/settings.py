@@ -59,6 +59,8 @@ SECTIONS: Final[Mapping[str, str]] = {
     "visit": "No settings yet.",
     "outbox": "What waits for the broker, on disk.",
     "health": "What the gateway says of itself.",
+    "home_assistant": "Devices that Home Assistant finds by itself.",
+    "owntracks": "The position for OwnTracks Recorder, Traccar and others that show vehicles.",
 }
 
 _table: list[Setting[object]] = []
@@ -186,6 +188,14 @@ OUTBOX_BUDGET: Final = _add("outbox", "budget", kinds.size("1M", "1T"), "1G",
 
 HEALTH_INTERVAL: Final = _add("health", "interval", kinds.duration("1s", "1h"), "30s",
     "How often health is published, besides on every change.")
+
+HOME_ASSISTANT_PREFIX: Final = _add("home_assistant", "discovery_prefix", optional(kinds.PREFIX), "",
+    "Where Home Assistant (2024.11 or newer) looks for devices: homeassistant, unless changed there. Not set:"
+    " it is told nothing.")
+
+OWNTRACKS_TOPIC: Final = _add("owntracks", "topic", optional(kinds.PREFIX), "",
+    "A position that is published is told there, too, with the gateway's id behind it: owntracks/fleet makes"
+    " owntracks/fleet/gw-1. Not set: nowhere.")
 # fmt: on
 
 SETTINGS: Final = tuple(_table)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
+from gatewayd.core import topic
 from gatewayd.core.model import Body, ClockSource, ClockState, Draft, Instant, Json, Message
 from gatewayd.core.uuid7 import uuid7
 
@@ -79,9 +80,12 @@ def render(message: Message, *, gateway: str, clock: ClockState, published: Inst
     """Return the message as it is published at `published`, with what is known of the clock by then.
 
     Where the body has a field of the envelope's name, the body's stands: a reply's `id` is its command's.
+    What goes elsewhere than below the base has no envelope.
     """
     if message.clears:
         return Rendered(payload=b"", content_type=None)
+    if topic.is_elsewhere(message.topic):
+        return Rendered(payload=_encode(plain(message.body, clock)), content_type=JSON_TYPE)
     late_s = _late_s(message.at, clock, published)
     _, source, uncertainty_ms = _best(message.at, clock)
     if message.sound is not None:

@@ -13,6 +13,7 @@ STATUS: Final = "status"
 HEALTH: Final = "health"
 POSITION: Final = "position"
 REPLY: Final = "reply"
+ALARMS: Final = "alarms"
 
 # What the daemon subscribes to, below its base: commands, its own retained alarms (to adopt those that its
 # disk does not know) and its own status (to repeat the birth when the will came after it).
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     HEALTH = "health"
     POSITION = "position"
     REPLY = "reply"
+    ALARMS = "alarms"
     TAG = "tag"
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
@@ -84,6 +86,24 @@ def command(name: str) -> str:
     return f"cmd/{name}"
 
 
+def elsewhere(whole: str) -> str:
+    """Return how the daemon calls a whole topic that is not below its base: it begins with a slash.
+
+    What goes there is of somebody else's contract: its body is published as it stands, without our envelope.
+    """
+    return f"/{whole}"
+
+
+def is_elsewhere(name: str) -> bool:
+    """Say whether `name` is one that `elsewhere` made."""
+    return name.startswith("/")
+
+
+def whole(base: str, name: str) -> str:
+    """Return the whole topic of one below the base, or of one elsewhere."""
+    return name[1:] if is_elsewhere(name) else f"{base}/{name}"
+
+
 def below(prefix: str, topic: str) -> tuple[str, str] | None:
     """Split a full topic into the gateway's id and what stands below its base.
 
@@ -98,7 +118,7 @@ def below(prefix: str, topic: str) -> tuple[str, str] | None:
 def parse(topic: str) -> Topic | None:
     """Parse a topic below the base. None when the contract has no such topic, or none this version knows."""
     match topic.split("/"):
-        case ["status" | "health" | "position" | "reply" as name]:
+        case ["status" | "health" | "position" | "reply" | "alarms" as name]:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)

@@ -229,8 +229,8 @@ class Wire:
         self._sent = (today, size + (sent if day == today else 0))
 
     def whole(self, below: str) -> str:
-        """Return the whole topic of one below our base."""
-        return f"{self._base}/{below}"
+        """Return the whole topic of one below our base, or of one elsewhere."""
+        return topic.whole(self._base, below)
 
     def address(self, message: Message) -> str:
         """Return the whole topic a message goes to.

@@ -279,7 +279,7 @@ def test_pre_roll_says_why_there_is_none() -> None:
         (
             "[zzzz]\nx = y",
             "one of [gateway] [mqtt] [radio] [tag NAME] [gps] [audio] [gpio] [alarm] [visit] [outbox]"
-            " [health]",
+            " [health] [home_assistant] [owntracks]",
         ),
     ],
 )

@@ -17,6 +17,7 @@ IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
         (topic.HEALTH, Topic(kind=Kind.HEALTH)),
         (topic.POSITION, Topic(kind=Kind.POSITION)),
         (topic.REPLY, Topic(kind=Kind.REPLY)),
+        (topic.ALARMS, Topic(kind=Kind.ALARMS)),
         (topic.tag("t-1"), Topic(kind=Kind.TAG, tag="t-1")),
         (topic.command("alarm/accept"), Topic(kind=Kind.COMMAND, command="alarm/accept")),
         (topic.command("locate"), Topic(kind=Kind.COMMAND, command="locate")),
@@ -71,3 +72,12 @@ def test_what_is_not_below_the_prefix_is_not_split(text: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("gw-1_A", True), ("", False), ("a/b", False), ("é", False)])
 def test_an_id_is_letters_digits_and_two_signs(text: str, expected: bool) -> None:
     assert is_id(text) is expected
+
+
+def test_a_topic_elsewhere_is_whole_and_not_of_the_contract() -> None:
+    """What is published for somebody else's eyes lies where they look, not below our base."""
+    name = topic.elsewhere("homeassistant/device/gw-1/config")
+    assert topic.is_elsewhere(name)
+    assert parse(name) is None
+    assert topic.whole("gatewayd/gw-1", name) == "homeassistant/device/gw-1/config"
+    assert topic.whole("gatewayd/gw-1", topic.STATUS) == "gatewayd/gw-1/status"
