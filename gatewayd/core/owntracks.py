@@ -26,6 +26,7 @@ def location(where: Body, below: str | None, gateway: str, now: Instant) -> Draf
     then = fix_at if isinstance(fix_at, Instant) else now  # a hub's is true at any time
     body: dict[str, Json] = {
         "_type": "location",
+        "topic": f"{below}/{gateway}",  # by this Traccar tells whose it is, when it is passed on to it
         "tid": gateway[-2:],  # what a map shows beside the mark
         "tst": int(then.wall_s),
         "created_at": int(now.wall_s),

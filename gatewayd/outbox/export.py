@@ -107,7 +107,8 @@ class Exporter:
                 yield row
 
     def _described(self, message: Message) -> dict[str, Plain]:
-        whole = message.topic if self._site.base is None else f"{self._site.base}/{message.topic}"
+        base = self._site.base
+        whole = message.topic if base is None else topic.whole(base, message.topic)
         described: dict[str, Plain] = {
             "class": message.message_class.value,
             "topic": message.response_topic or whole,

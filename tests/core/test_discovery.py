@@ -188,6 +188,7 @@ def test_a_position_becomes_an_owntracks_location() -> None:
     assert not draft.retain
     assert rendered(draft) == {
         "_type": "location",
+        "topic": "owntracks/fleet/gw-1",
         "tid": "-1",
         "tst": 1_700_000_098,
         "created_at": 1_700_000_100,
