@@ -74,10 +74,16 @@ class Line:
                 raise RefusedError(self._refused)
         return True
 
-    def more(self, limit_s: float) -> bool:
-        """Wait for another message, so long. Its errors: as `until`."""
+    def settle(self, quiet_s: float, most_s: float) -> None:
+        """Wait until nothing came for `quiet_s`, at most `most_s`. Its errors: as `until`."""
+        ends_s, known = time.monotonic() + most_s, -1
+        while known < len(self.heard) and time.monotonic() < ends_s:
+            known = len(self.heard)
+            self._another(quiet_s)
+
+    def _another(self, limit_s: float) -> None:
         known = len(self.heard)
-        return self.until(lambda: len(self.heard) > known, limit_s)
+        self.until(lambda: len(self.heard) > known, limit_s)
 
     def close(self) -> None:
         """Leave."""

@@ -25,6 +25,7 @@ USAGE: Final = 2
 _NOBODY: Final = 0x10  # MQTT 5, section 3.4.2.1: no matching subscribers
 # After the last of what is retained: mosquitto sends it at once, a broker of several nodes gathers it.
 _QUIET_S: Final = 0.5
+_MOST_S: Final = 2.0  # a fleet of a thousand is never quiet
 
 
 class UsageError(Exception):
@@ -160,8 +161,7 @@ def _list(reach: Options, timeout_s: float, out: TextIO, *, as_json: bool) -> in
         base = f"{reach.prefix}/+"
         line.subscribe(f"{base}/{below}" for below in ("status", "alarm/+/state", "visit/+", "tag/+"))
         line.subscribe([f"{base}/{topics.STATUS}"])  # once this is answered, what is retained has come
-        while line.more(_QUIET_S):
-            pass
+        line.settle(_QUIET_S, _MOST_S)
     finally:
         line.close()
     picture = Picture.of(reach.prefix, ((heard.topic, _object(heard.payload)) for heard in line.heard))
