@@ -15,6 +15,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from gatewayd.cli import main
+from gatewayd.core.uuid7 import is_uuid
 from gatewayd.sim.broker import LOOPBACK, Broker
 
 pytestmark = pytest.mark.skipif(
@@ -81,6 +82,7 @@ def test_a_gateway_that_is_silent_is_no_success(broker: Broker, capsys: pytest.C
     error = capsys.readouterr().err
     assert "whether it was done is not known" in error
     assert command["id"] in error
+    assert is_uuid(command["id"])
 
 
 def test_a_reply_that_is_no_json_is_passed_over(broker: Broker) -> None:

@@ -117,3 +117,16 @@ def test_what_a_message_says_cannot_drive_the_terminal() -> None:
 def test_a_closed_visit_is_not_open() -> None:
     heard = [("g/gw-1/visit/v-1", {"state": "overdue"}), ("g/gw-1/visit/v-2", {"state": "closed"})]
     assert [name for _, name, _ in Picture.of("g", heard).visits] == ["v-1"]
+
+
+def test_a_visit_is_listed_with_what_is_wrong_before_the_door() -> None:
+    """Who, until when, and that the tag's battery will not last."""
+    visit = {
+        "state": "open",
+        "worker": "nurse-1",
+        "expected_end_at": "2026-03-01T12:00:00.000Z",
+        "warnings": ["battery_critical"],
+    }
+    told = [*lines(Picture.of("g", [("g/gw-1/visit/v-1", visit)]))]
+    expected = "gw-1 v-1, nurse-1, open, expected to end 2026-03-01T12:00:00.000Z"
+    assert f'  {expected}, WARNING ["battery_critical"]' in told

@@ -122,9 +122,14 @@ def _alarm(gateway: str, name: str, body: Mapping[str, Any]) -> str:
 
 
 def _visit(gateway: str, name: str, body: Mapping[str, Any]) -> str:
-    end = reading.text(body, "expected_end") or reading.text(body, "expected_end_at")
-    parts = [f"{reading.clean(gateway)} {reading.clean(name)}", _worker(body), reading.text(body, "state")]
-    return ", ".join([*parts, *([f"expected to end {end}"] if end else [])])
+    parts = [
+        f"{reading.clean(gateway)} {reading.clean(name)}",
+        _worker(body),
+        reading.text(body, "state"),
+        f"expected to end {reading.text(body, 'expected_end_at')}",
+    ]
+    warnings = body.get("warnings")
+    return ", ".join([*parts, *([f"WARNING {reading.text(body, 'warnings')}"] if warnings else [])])
 
 
 def _worker(body: Mapping[str, Any]) -> str:

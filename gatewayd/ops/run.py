@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import uuid
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final, TextIO
 
 from gatewayd.core import topic as topics
+from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.monitor.client import Options, RefusedError, UnreachableError
 from gatewayd.monitor.news import clean
 from gatewayd.ops import table
@@ -75,7 +77,7 @@ def _read(arguments: argparse.Namespace) -> Order:
     except ValueError as error:
         raise UsageError(str(error)) from error
     who = arguments.actor or _login()
-    identity = {"id": arguments.id or str(uuid.uuid4()), "actor": {"id": who, "name": who}}
+    identity = {"id": arguments.id or _new_id(), "actor": {"id": who, "name": who}}
     return Order(gateway=arguments.gateway, name=name, body={**body, **identity}, timeout_s=arguments.timeout)
 
 
@@ -87,6 +89,11 @@ def _setting(text: str) -> tuple[str, object]:
         return name, json.loads(value)
     except ValueError:
         raise ValueError(f'--set: expected JSON after {name}= (a text as "…"), got {value!r}') from None
+
+
+def _new_id() -> str:
+    """A UUIDv7: of a command that raises an alarm, the alarm's own id is made."""
+    return uuid7(int(time.time() * 1000), os.urandom(RANDOM_BYTES))
 
 
 def _login() -> str:

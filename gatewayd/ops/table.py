@@ -59,6 +59,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "alarm": Field(help="the alarm's id"),
     "eta_s": Field(help="how soon the responder is there, seconds", read=_whole),
     "text": Field(help="what to note"),
+    "cancel": Field(help="refused: the worker's wish to cancel is"),
     "outcome": Field(help="real, false, test, technical or duplicate"),
     "police": Field(help="yes, no, or their reference", read=_police),
     "lesson": Field(help="what is to be learnt"),
@@ -72,6 +73,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "visit": Field(help="the visit's id"),
     "risk": Field(help="how dangerous the visit is"),
     "expected_end": Field(help="an RFC 3339 time, or +45min", read=_time),
+    "expected_start": Field(help="likewise; not given: now", read=_time),
     "code_word_ref": Field(help="where the code word is found; never the word itself"),
     "street": Field(help="of the visit's address"),
     "number": Field(help="likewise, of the house"),
@@ -80,6 +82,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "postcode": Field(help="likewise"),
     "city": Field(help="likewise"),
     "tags": Field(help="the tags' ids, commas between", read=_tags),
+    "mode": Field(help="test, or exercise"),
     "at": Field(help="an RFC 3339 time", read=_time),
 }
 # What a visit's address consists of: an object of its own in the payload.
@@ -92,7 +95,7 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "alarm/respond": Row(help="you are on your way", about="alarm", fields=("eta_s",)),
     "alarm/on_scene": Row(help="you are there", about="alarm"),
     "alarm/escalate": Row(help="others are needed", about="alarm"),
-    "alarm/note": Row(help="add a remark", about="alarm", fields=("text",)),
+    "alarm/note": Row(help="add a remark", about="alarm", fields=("text", "cancel")),
     "alarm/close": Row(help="it is over", about="alarm", fields=("outcome", "police", "lesson")),
     "alarm/reopen": Row(help="it is not over", about="alarm"),
     "alarm/review": Row(help="a closed alarm has been evaluated", about="alarm"),
@@ -108,13 +111,13 @@ COMMANDS: Final[Mapping[str, Row]] = {
     "visit/open": Row(
         help="a visit begins, or is planned",
         about="visit",
-        fields=("worker", "expected_end", "risk", "note", "code_word_ref", *ADDRESS),
+        fields=("worker", "expected_start", "expected_end", "risk", "note", "code_word_ref", *ADDRESS),
     ),
     "visit/extend": Row(help="it takes longer", about="visit", fields=("expected_end",)),
     "visit/close": Row(help="it is over, the worker is out", about="visit"),
     "test/run": Row(help="test the way through the broker and back"),
     "test/press_window": Row(
-        help="presses of these tags are tests for a while", about="tags", fields=("for_s",)
+        help="presses of these tags are tests for a while", about="tags", fields=("for_s", "mode")
     ),
     "tag/assign": Row(help="a worker wears the tag from now on", about="tag", fields=("worker",)),
     "tag/revoke": Row(help="nobody does any more", about="tag"),
