@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 
+import contract
 import pytest
 
 from gatewayd.cli import main
 from gatewayd.core import command
 from gatewayd.ops.picture import Picture, lines
-from gatewayd.ops.table import COMMANDS, fields
+from gatewayd.ops.table import ADDRESS, COMMANDS, fields
 
 # As the contract names them.
 CONTRACT = {
@@ -44,6 +46,32 @@ def test_every_command_of_the_contract_can_be_given() -> None:
 
 def test_every_command_of_the_daemon_can_be_given() -> None:
     assert set(COMMANDS) >= set(command.NAMES)
+
+
+# What a person may type for each field.
+TYPED = {
+    **dict.fromkeys(("alarm", "visit", "tag", "tags"), "x-1"),
+    **dict.fromkeys(("eta_s", "max_s", "every_s", "for_s"), "60"),
+    **dict.fromkeys(("text", "lesson", "note", "code_word_ref", *ADDRESS), "a word"),
+    **dict.fromkeys(("expected_end", "at"), "2026-03-01T12:00:00Z"),
+    "expected_start": "2026-03-01T11:00:00Z",
+    "worker": "nurse-1",
+    "outcome": "false",
+    "police": "no",
+    "cause": "manual",
+    "risk": "high",
+    "cancel": "refused",
+    "mode": "test",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name in command.NAMES])
+def test_what_is_typed_is_a_command_of_the_contract(name: str) -> None:
+    """With every field it may have."""
+    row = COMMANDS[name]
+    given = {key: TYPED[key] for key in row.fields if (name, key) != ("alarm/raise", "worker")}
+    body = fields(name, None if row.about is None else TYPED[row.about], given)
+    contract.validate(f"cmd/{name}", json.dumps({**body, "id": "c-1", "actor": {"id": "Ada"}}).encode())
 
 
 def test_an_address_becomes_an_object() -> None:

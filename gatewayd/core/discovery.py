@@ -24,7 +24,7 @@ PRESS_WINDOW_S: Final = 120  # to find the tag, press it and see it told; a shif
 # Home Assistant does not tell who pressed a button in it.
 _ACTOR: Final = "{'id': 'home-assistant', 'name': 'Home Assistant'}"
 _EXPIRES: Final = "(utcnow() + timedelta(seconds=60)).isoformat()"
-_ID: Final = "entity_id ~ '-' ~ utcnow().timestamp()"
+_ID: Final = "entity_id[-64:] ~ '-' ~ utcnow().timestamp()"  # within the 128 characters of a command's id
 
 
 def devices(

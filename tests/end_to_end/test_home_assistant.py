@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from end_to_end.ops import Ops
+from gatewayd.core.topic import Kind
 from gatewayd.sim.broker import free_port
 from gatewayd.sim.world import GATEWAY, PREFIX, TAG, World
 
@@ -113,7 +114,8 @@ async def test_health_tag_and_position_are_shown(gateway: World, ops: Ops, home:
     await home.until("the tag", lambda: home.state(f"{TAG}/state") == "seen")
     await home.until("a place", lambda: "latitude" in home.attributes("position"))
     assert home.attributes("position")["trusted"] is True
-    assert home.state(f"{TAG}/battery") is not None
+    battery = str(ops.of(Kind.TAG)[-1].body.get("battery_pct", "unknown"))
+    await home.until("the battery", lambda: home.state(f"{TAG}/battery") == battery)
 
 
 async def test_what_is_not_configured_any_more_is_gone(gateway: World, ops: Ops, home: Home) -> None:
