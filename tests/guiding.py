@@ -223,3 +223,5 @@ def peer(
     finally:
         client.disconnect()
         client.loop_stop()
+        # What refers to itself in a circle leaves its sockets to the collector, which warns of them.
+        client.on_connect = client.on_message = client.on_publish = client.on_disconnect = None

@@ -39,7 +39,11 @@ class Line:
         self._refused: str | None = None
         self._acknowledged: dict[int, ReasonCode] = {}
         self._welcome = False
-        self._client = self._open()
+        try:
+            self._client = self._open()
+        except (RefusedError, UnreachableError):
+            self.close()
+            raise
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe, and wait until the broker says so. Its errors: as `until`."""
@@ -86,8 +90,10 @@ class Line:
         self.until(lambda: len(self.heard) > known, limit_s)
 
     def close(self) -> None:
-        """Leave."""
+        """Leave, for good."""
         self._client.disconnect()
+        # The client knows us by its callbacks: let go of it, and it closes its sockets now and not some time.
+        del self._client
 
     def _open(self) -> Client:
         trouble: list[str] = []
