@@ -7,6 +7,7 @@ started again, alone, when a reload changes what it is made from.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -35,6 +36,8 @@ from gatewayd.edge.gps import Gps
 from gatewayd.edge.host import Host
 from gatewayd.edge.mic import Microphone
 from gatewayd.edge.outbox import Outbox
+from gatewayd.edge.signing import SigningError
+from gatewayd.edge.signing import load as load_signing
 from gatewayd.edge.systemd import Systemd
 from gatewayd.gateway import RECORDS, Gateway
 from gatewayd.timekeeper import keep_time
@@ -134,6 +137,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
         async with asyncio.TaskGroup() as self._group:
             self._start("outbox", self._outbox.run())
+            self._read_key()
             for name in self._edges:
                 self._start_edge(name)
             await self._restore()
@@ -380,6 +384,7 @@ class App:
             counters={**self._uplink.counters, **({"bugs": self._bugs} if self._bugs else {})},
             refused=tuple(str(error) for error in self._refused),
             warnings=tuple(str(problem) for problem in self._warnings),
+            evidence=self._gateway.notary.body,
         )
 
     def _status(self, health: Health) -> str:
@@ -419,6 +424,21 @@ class App:
 
         threading.Thread(target=write, name="keep", daemon=True).start()
 
+    def _read_key(self) -> None:
+        """Read the key that signs recordings, or make it. A disk that hangs holds up nothing."""
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            signing = None
+            try:
+                signing = load_signing(self._state, self._credentials)
+            except (SigningError, OSError) as error:
+                logger.error("recordings are not signed: %s", error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+                loop.call_soon_threadsafe(self._gateway.notary.engage, signing)
+
+        threading.Thread(target=read, name="key", daemon=True).start()
+
     async def _reload_forever(self) -> None:
         while True:
             await self._reload_wanted.wait()
@@ -429,6 +449,7 @@ class App:
         """Read the configuration again; run on it if it is good, else go on as before, and say so."""
         self._systemd.reloading()
         self._refused = ()
+        self._read_key()
         try:
             loaded = await asyncio.to_thread(self._load)
         except ConfigurationError as error:

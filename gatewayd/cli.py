@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     _coverage_command(
         commands.add_parser("coverage", help="whether a tag was heard at a time, and if not, why")
     )
+    _evidence_commands(commands.add_parser("evidence", help="what proves a recording"))
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
     _tags_commands(commands.add_parser("tags", help="the tags that call for help: hear them, assign them"))
     _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
@@ -135,7 +136,10 @@ def _monitor_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--listen", action="store_true", help="play the sound")
     parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="keep the sound, in order and without doubles"
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="keep the sound, in order and without doubles, and beside it what proves it; or a folder",
     )
     parser.set_defaults(command=_monitor)
 
@@ -193,6 +197,23 @@ def _coverage_command(parser: argparse.ArgumentParser) -> None:
     )
     _outbox_options_of(parser)
     parser.set_defaults(command=_coverage)
+
+
+def _evidence_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    verify = commands.add_parser("verify", help="whether a saved recording is as the gateway made it")
+    verify.add_argument("path", type=Path, metavar="FOLDER|FILE", help="what `monitor --save` kept")
+    verify.add_argument("--key", type=Path, metavar="FILE", help="the gateway's public key, PEM or base64")
+    verify.add_argument("--json", action="store_true", help="for programs")
+    verify.set_defaults(command=_evidence_verify)
+    key = commands.add_parser("key", help="the public key in use, PEM")
+    rotate = commands.add_parser("rotate", help="a new key, which the old one vouches for")
+    for command in (key, rotate):
+        command.add_argument(
+            "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
+        )
+    key.set_defaults(command=_evidence_key)
+    rotate.set_defaults(command=_evidence_rotate)
 
 
 def _demo_command(parser: argparse.ArgumentParser) -> None:
@@ -390,6 +411,26 @@ def _coverage(arguments: argparse.Namespace) -> int:
     from gatewayd.outbox import coverage
 
     return coverage.covered(_outbox_options(arguments), arguments.tag, arguments.at)
+
+
+def _evidence_verify(arguments: argparse.Namespace) -> int:
+    from gatewayd import evidence
+
+    return evidence.verify(arguments.path, arguments.key, as_json=arguments.json)
+
+
+def _evidence_key(arguments: argparse.Namespace) -> int:
+    from gatewayd import evidence
+    from gatewayd.outbox.site import state_folder
+
+    return evidence.key(arguments.state or state_folder(os.environ), _credentials())
+
+
+def _evidence_rotate(arguments: argparse.Namespace) -> int:
+    from gatewayd import evidence
+    from gatewayd.outbox.site import state_folder
+
+    return evidence.rotate(arguments.state or state_folder(os.environ))
 
 
 def _demo(arguments: argparse.Namespace) -> int:

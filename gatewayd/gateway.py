@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
@@ -43,7 +43,8 @@ from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
 from gatewayd.core.track import Track
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
-from gatewayd.recorder import Recorder
+from gatewayd.notary import Notary
+from gatewayd.recorder import RECORDING, Recorder
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
 
@@ -62,7 +63,6 @@ _MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALA
 TAG: Final = "tag"
 NEXT: Final = "next_alarm"
 ALARM: Final = "alarm"
-RECORDING: Final = "recording"
 REPLY: Final = "reply"
 COVERAGE: Final = coverage.KIND
 RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, ANNOUNCED)
@@ -107,6 +107,7 @@ class Gateway:
         self._track = Track()
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
+        self.notary = Notary(now=now)
         self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
         self._announcer = Announcer(now=now, publish=self.publish, store=lambda put: self._store(put, None))
         self.configure(config)
@@ -176,6 +177,7 @@ class Gateway:
     def finish(self) -> None:
         """Store what is heard to the end: the daemon stops."""
         if self._early is None:
+            self._seal(stopping=True)
             self._store({}, self._supervisor.record.save(self._now(), stopped=True))
 
     def _store(self, records: Put, changes: Changes | None) -> None:
@@ -351,6 +353,13 @@ class Gateway:
         self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
         self._supervisor.tick(self._presences)
         self._store({}, self._supervisor.changes(alone=True))
+        self._seal()
+
+    def _seal(self, *, stopping: bool = False) -> None:
+        """Tell in a manifest of each recording that has stopped: here, so that no alarm waits for it."""
+        known = self.recorder, self._alarms, self._config, self.stamp
+        for batch in self.notary.seal(*known, stopping=stopping):
+            self.sender.send(batch)
 
     @property
     def open_alarms(self) -> int:
@@ -430,9 +439,12 @@ class Gateway:
         """Make a message of a draft."""
         return self._stamper.stamp(draft, os.urandom(RANDOM_BYTES), sound=sound)
 
-    def _chunk(self, draft: Draft, pages: bytes, mark: str, told: alarms.Chunked) -> None:
+    def _chunk(
+        self, draft: Draft, pages: bytes, mark: str, told: alarms.Chunked, lists: Sequence[Draft]
+    ) -> None:
         """Send a chunk in one batch with what another run must know: where to go on, what is missing."""
-        self._step(told, {(RECORDING, told.alarm): mark}, (self.stamp(draft, pages),))
+        messages = (self.stamp(draft, pages), *map(self.stamp, lists))
+        self._step(told, {(RECORDING, told.alarm): mark}, messages)
 
     def _new_id(self) -> str:
         return uuid7(int(self._now().wall_s * 1000), os.urandom(RANDOM_BYTES))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gatewayd.core import alarm as alarms
-from gatewayd.core import payload, sound, topic
+from gatewayd.core import evidence, payload, sound, topic
+from gatewayd.core.evidence import Chain
 from gatewayd.core.model import Draft, Instant, Keep, MessageClass
 from gatewayd.core.recording import Chunk, Mark, Recording
 
 logger = logging.getLogger(__name__)
 
+RECORDING: Final = "recording"  # the kind of the records that marks are stored as
 CODEC: Final = "opus"
 NO_MICROPHONE: Final = "no microphone is configured"
 
@@ -32,7 +35,8 @@ class Recorder:
     """Records for one alarm at a time, with one microphone.
 
     `on_event` gets what the alarm is told of its sound, `on_chunk` each chunk as a draft with its pages, the
-    mark from which another run of the daemon can go on, and what the alarm is told of it.
+    mark from which another run of the daemon can go on, what the alarm is told of it, and the list of the
+    chunks' hashes when that is full.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class Recorder:
         *,
         now: Callable[[], Instant],
         on_event: Callable[[alarms.Event], None],
-        on_chunk: Callable[[Draft, bytes, str, alarms.Chunked], None],
+        on_chunk: Callable[[Draft, bytes, str, alarms.Chunked, Sequence[Draft]], None],
     ) -> None:
         self.source: Source | None = None  # None: no microphone is configured
         self._rate_hz = 0
@@ -49,6 +53,7 @@ class Recorder:
         self._on_event = on_event
         self._on_chunk = on_chunk
         self._marks: dict[str, Mark] = {}  # of recordings that may go on
+        self._chains: dict[str, Chain] = {}  # of their chunks
         # Whose sound it is: of the first one. A second one waits until the first one's last chunk is made.
         self._queue: deque[str] = deque()
         self._recording: Recording | None = None  # of the first one, from its first event on
@@ -61,14 +66,50 @@ class Recorder:
     def restore(self, alarm: str, mark: str) -> None:
         """Know where an earlier run of the daemon stopped. Damage costs the link its proper end, no sound."""
         try:
-            self._marks[alarm] = Mark.from_json(payload.load(mark))
+            body = payload.load(mark)
+            self._marks[alarm] = Mark.from_json(body)
+            if isinstance(chain := body.get("chain"), Mapping):
+                self._chains[alarm] = Chain.from_json(alarm, chain)
         except (ValueError, KeyError) as error:
             logger.warning("expected a recording's mark, got damage (%s); a new link begins", error)
 
     @property
     def marks(self) -> Mapping[str, str]:
         """How far each recording that may go on has come, as it is stored."""
-        return {alarm: payload.dump(mark.to_json()) for alarm, mark in self._marks.items()}
+        return {alarm: self.mark(alarm) for alarm in self._marks}
+
+    def mark(self, alarm: str) -> str:
+        """How far a recording that may go on has come, as it is stored."""
+        chain = self._chains.get(alarm)
+        told = {} if chain is None else {"chain": chain.to_json()}
+        return payload.dump({**self._marks[alarm].to_json(), **told})
+
+    def unsealed(self, *, stopping: bool) -> tuple[str, ...]:
+        """The alarms of which no manifest tells all: those whose recording is over, or all that there are."""
+        chains = self._chains.items()
+        return tuple(
+            name for name, chain in chains if not chain.sealed and (stopping or name not in self._queue)
+        )
+
+    def seal(self, alarm: str) -> tuple[Chain, tuple[Draft, ...]]:
+        """Close an alarm's chain, for a manifest tells of it; return it, and the list that ends it."""
+        chain = self._chains[alarm]
+        lists = self._closing(chain)
+        self._chains[alarm] = chain = replace(chain.close(), sealed=True)
+        return chain, lists
+
+    def _closing(self, chain: Chain) -> tuple[Draft, ...]:
+        if not chain.text:
+            return ()
+        return (
+            Draft(
+                topic=topic.alarm_evidence_list(chain.alarm, evidence.first_of(chain.text)),
+                message_class=MessageClass.POSITION,  # before old sound: it says what that sound is
+                keep=Keep.AT_ONCE,
+                at=self._now(),
+                body={"alarm": chain.alarm, "list": chain.text},
+            ),
+        )
 
     def began(self, alarm: str, at: Instant) -> None:
         """An earlier run recorded from `at` on, and the disk may not know how far it came."""
@@ -79,6 +120,7 @@ class Recorder:
         """Number an alarm's chunks from `n`: an earlier run, whose disk is lost, made those below."""
         end = self._now()
         self._marks[alarm] = Mark(next_n=n, serial=0, sequence=0, granule=0, end=end, ended=True)
+        self._chains.pop(alarm, None)
 
     def start(self, alarm: str) -> None:
         """Record for an alarm; nothing when it is being recorded."""
@@ -104,6 +146,7 @@ class Recorder:
     def forget(self, alarm: str) -> None:
         """The alarm is gone for good."""
         self._marks.pop(alarm, None)
+        self._chains.pop(alarm, None)
 
     def attach(self, source: Source | None) -> None:
         """Go on with another microphone, or with none, after the configuration changed.
@@ -169,4 +212,14 @@ class Recorder:
             )
             gaps = tuple(gap.body for gap in chunk.gaps)
             told = alarms.Chunked(alarm=alarm, chunks=chunk.n + 1, gaps=gaps)
-            self._on_chunk(draft, chunk.pages, payload.dump(chunk.mark.to_json()), told)
+            lists = self._chain(alarm, chunk)
+            self._on_chunk(draft, chunk.pages, self.mark(alarm), told, lists)
+
+    def _chain(self, alarm: str, chunk: Chunk) -> tuple[Draft, ...]:
+        """Add a chunk to its alarm's chain; return the list that it fills."""
+        gaps = [evidence.gap_line(gap.cause, gap.duration_ms, gap.skipped) for gap in chunk.gaps]
+        chain = self._chains.get(alarm) or Chain(alarm=alarm)
+        chain = chain.add(chunk.n, chunk.pages, chunk.at, gaps)
+        lists = self._closing(chain) if chain.full else ()
+        self._chains[alarm] = chain.close() if chain.full else chain
+        return lists

@@ -24,6 +24,8 @@ _SCHEMA = {
     Kind.ALARMS: "alarms",
     Kind.ALARM_EVENT: "alarm-event",
     Kind.ALARM_STATE: "alarm-state",
+    Kind.ALARM_EVIDENCE: "evidence",
+    Kind.ALARM_EVIDENCE_LIST: "evidence-list",
 }
 _COMMAND = {
     "alarm/received": "alarm",
@@ -56,6 +58,8 @@ def validate(
         reference = f"#/$defs/{_SCHEMA[parsed.kind]}"
     body = json.loads(payload)
     check(reference, body)
+    if parsed.kind is Kind.ALARM_EVIDENCE:
+        check("#/$defs/evidence/$defs/manifest", json.loads(body["signed"]))
     if parsed.alarm is not None:
         assert body["alarm"] == parsed.alarm, f"{topic} speaks of alarm {body['alarm']}"
     assert isinstance(body, dict)

@@ -33,7 +33,8 @@ from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, COVERAGE, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
+from gatewayd.gateway import ALARM, COVERAGE, EARLY, NEXT, REPLY, TAG, Gateway
+from gatewayd.recorder import RECORDING
 from gatewayd.uplink import Batch
 
 ADDRESS = "C4:11:22:33:44:55"

@@ -40,7 +40,7 @@ class Told:
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(
-            now=self.now, on_event=self.events.append, on_chunk=lambda *chunk: self.chunks.append(chunk)
+            now=self.now, on_event=self.events.append, on_chunk=lambda *chunk: self.chunks.append(chunk[:4])
         )
         self.recorder.configure(rate_hz=RATE_HZ, chunk_s=CHUNK_S)
         self.recorder.attach(self.source)

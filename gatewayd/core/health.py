@@ -113,6 +113,7 @@ class Facts:
     counters: Mapping[str, int] = field(default_factory=dict)  # what was refused or dropped, by name
     refused: tuple[str, ...] = ()  # what is wrong with a new configuration that we do not run on
     warnings: tuple[str, ...] = ()  # what is missing around the one we run on: credentials, files
+    evidence: Body = field(default_factory=dict)  # the public keys that recordings are signed with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +308,7 @@ def _body(
             "uptime_s": host.uptime_s,
             "versions": dict(host.versions) or None,
             "counters": dict(facts.counters) or None,
+            "evidence": facts.evidence or None,
             "configuration": _known(
                 {
                     "state": "refused" if facts.refused else "ok",

@@ -37,16 +37,18 @@ class Kind(StrEnum):
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
     ALARM_AUDIO = "alarm/audio"
+    ALARM_EVIDENCE = "alarm/evidence"
+    ALARM_EVIDENCE_LIST = "alarm/evidence/list"
     COMMAND = "cmd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A parsed topic. `alarm` is set for the three alarm kinds, the others for the one they belong to."""
+    """A parsed topic. `alarm` is set for the alarm kinds, the others for those they belong to."""
 
     kind: Kind
     alarm: str | None = None
-    n: int | None = None  # the chunk's number, from 0
+    n: int | None = None  # the chunk's number, from 0; of a list: of its first chunk
     tag: str | None = None
     command: str | None = None  # e.g. "alarm/accept"
 
@@ -74,6 +76,16 @@ def alarm_state(alarm: str) -> str:
 def alarm_audio(alarm: str, n: int) -> str:
     """Return the topic of an alarm's chunk `n`, counted from 0."""
     return f"alarm/{alarm}/audio/{n}"
+
+
+def alarm_evidence(alarm: str) -> str:
+    """Return the topic of the retained manifest of an alarm's recording."""
+    return f"alarm/{alarm}/evidence"
+
+
+def alarm_evidence_list(alarm: str, n: int) -> str:
+    """Return the topic of the list of hashes that begins with chunk `n`."""
+    return f"alarm/{alarm}/evidence/{n}"
 
 
 def tag(name: str) -> str:
@@ -122,8 +134,10 @@ def parse(topic: str) -> Topic | None:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)
-        case ["alarm", alarm, "event" | "state" as part] if is_id(alarm):
+        case ["alarm", alarm, "event" | "state" | "evidence" as part] if is_id(alarm):
             return Topic(kind=Kind(f"alarm/{part}"), alarm=alarm)
+        case ["alarm", alarm, "evidence", n] if is_id(alarm) and _CHUNK.fullmatch(n):
+            return Topic(kind=Kind.ALARM_EVIDENCE_LIST, alarm=alarm, n=int(n))
         case ["alarm", alarm, "audio", n] if is_id(alarm) and _CHUNK.fullmatch(n):
             return Topic(kind=Kind.ALARM_AUDIO, alarm=alarm, n=int(n))
         case ["cmd", *rest] if _COMMAND.fullmatch(path := "/".join(rest)):

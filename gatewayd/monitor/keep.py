@@ -1,4 +1,4 @@
-"""What is done with the sound that comes: one alarm's is kept in a file, one alarm's is played."""
+"""What is done with the sound that comes: one alarm's is kept, one alarm's is played."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.core.topic import Kind
+from gatewayd.monitor.folder import Folder
 from gatewayd.monitor.news import News
 from gatewayd.monitor.player import Player
 from gatewayd.monitor.sound import Order, Sound, Stitcher
@@ -42,11 +43,20 @@ class _OneAlarm:
         return self._heads.get(self.alarm or "")
 
 
+def folder_beside(file: Path) -> Path:
+    """Return the folder beside a sound file that keeps what it was made of."""
+    return file.with_name(f"{file.name}.evidence")
+
+
 class Recorder:
-    """Keeps one alarm's sound in a file, which is whole whenever it is looked at."""
+    """Keeps one alarm's sound in a file, which is whole whenever it is looked at; beside it, what came.
+
+    In a folder the file gets the alarm's name.
+    """
 
     def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
         self._path = path
+        self._folder = Folder()
         self._say = say
         self._one = _OneAlarm()
         self._sound = Sound()
@@ -58,11 +68,20 @@ class Recorder:
         """Keep what belongs to the alarm."""
         before = self._one.alarm
         chunk = self._one.chunk(news)
-        if self._path is None or chunk is None:
+        if self._path is None:
             return
-        if before is None:
+        if before is None and self._one.alarm is not None:
+            if self._path.is_dir():
+                self._path /= f"{self._one.alarm}.opus"
             self._say(f"keeping the sound of alarm {self._one.alarm} in {self._path}")
-        self._unsaved = self._sound.add(*chunk) or self._unsaved
+        try:
+            if before is None and self._one.alarm is not None:
+                self._folder.begin(folder_beside(self._path), self._one.alarm)
+            self._folder.take(news)
+        except OSError as error:
+            self._fails(error)
+        if chunk is not None:
+            self._unsaved = self._sound.add(*chunk) or self._unsaved
 
     def tick(self, now_s: float) -> None:
         """Save now and then."""
@@ -80,11 +99,14 @@ class Recorder:
             beside.write_bytes(self._sound.file())
             beside.replace(self._path)
         except OSError as error:
-            if not self._failing:
-                self._say(f"the sound cannot be kept: {error}")
-            self._failing = True
+            self._fails(error)
         else:
             self._unsaved = self._failing = False
+
+    def _fails(self, error: OSError) -> None:
+        if not self._failing:
+            self._say(f"the sound cannot be kept: {error}")
+        self._failing = True
 
 
 class Listener:

@@ -46,7 +46,7 @@ def find(
     Of an outbox from elsewhere the gateway is known only where the configuration says it: the id that is
     made from the machine's would be this machine's.
     """
-    folder = state or _state_folder(environ)
+    folder = state or state_folder(environ)
     path, base, gateway = database or folder / "outbox.db", None, None
     try:
         loaded = load_or_last_good(config, folder, credentials=None, machine_id=read_machine_id()).loaded
@@ -63,7 +63,8 @@ def find(
     return Site(path=path, version=_version(path), base=base, gateway=gateway)
 
 
-def _state_folder(environ: Mapping[str, str]) -> Path:
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Return where the installed service's state lies, else the user's own."""
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given)

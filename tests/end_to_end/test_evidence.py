@@ -1,0 +1,123 @@
+"""What proves a recording, from the gateway to whoever verifies it with its public key alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from end_to_end.conftest import until
+from end_to_end.ops import Ops
+from gatewayd.core.topic import Kind
+from gatewayd.sim.world import World
+
+
+async def recorded(gateway: World, ops: Ops, seconds: float = 2) -> str:
+    """Press, listen for a while, and stop; return the alarm once its manifest came."""
+    await gateway.press(for_s=0)
+    alarm = await ops.raised()
+    await ops.until("sound", lambda: ops.sound_ms(alarm) >= seconds * 1000)
+    await ops.command("listen/stop")
+    await ops.until("the manifest", lambda: ops.of(Kind.ALARM_EVIDENCE, alarm))
+    return alarm
+
+
+def signed_bodies(ops: Ops, alarm: str) -> list[dict[str, Any]]:
+    return [json.loads(heard.body["signed"]) for heard in ops.of(Kind.ALARM_EVIDENCE, alarm)]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gatewayd", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def saving(gateway: World, folder: Path, said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A monitor that keeps what comes; what it says goes to a file."""
+    command = [sys.executable, "-m", "gatewayd", "monitor", "--broker", f"127.0.0.1:{gateway.broker.port}"]
+    with said.open("wb") as out:
+        monitor = subprocess.Popen([*command, "--save", str(folder)], stdout=out)
+    try:
+        yield monitor
+    finally:
+        monitor.terminate()
+        monitor.wait()
+
+
+def others_agree(folder: Path, key: Path) -> bool:
+    """Whether openssl and sha256sum, which know nothing of us, find the recording unaltered."""
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(key), "-rawin"]
+    signed = ["-in", "manifest-0.json", "-sigfile", "manifest-0.sig"]
+    if shutil.which("openssl"):
+        subprocess.run([*command, *signed], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    lists = b"".join(path.read_bytes() for path in (folder / "lists").iterdir())
+    summed = subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet"], cwd=folder, input=lists, check=False
+    )
+    return summed.returncode == 0
+
+
+async def test_a_saved_recording_is_verified_with_the_public_key_alone(
+    gateway: World, ops: Ops, tmp_path: Path
+) -> None:
+    """`monitor --save` collects it; verify, sha256sum and openssl accept it; a change is told."""
+    said = tmp_path / "said.txt"
+    with saving(gateway, tmp_path, said) as monitor:
+        await until("a monitor that hears", said.read_text)
+        alarm = await recorded(gateway, ops, 4)
+        await ops.until("health with the key", lambda: "evidence" in ops.health())
+        await until("what was saved", (tmp_path / f"{alarm}.opus.evidence" / "manifest-0.sig").exists)
+        monitor.terminate()
+    folder = tmp_path / f"{alarm}.opus.evidence"
+    key = tmp_path / "key.pem"
+    key.write_text(run("evidence", "key", "--state", gateway.state).stdout)
+    assert (gateway.state / "evidence" / "key.pem").stat().st_mode & 0o777 == 0o600
+    good = run("evidence", "verify", folder, "--key", key)
+    assert good.returncode == 0, good.stderr
+    by_health = tmp_path / "key.txt"
+    by_health.write_text(ops.health()["evidence"]["keys"][-1]["public"])
+    found = json.loads(run("evidence", "verify", folder, "--key", by_health, "--json").stdout)
+    assert found["ok"]
+    assert found["chunks_proved"] == len(ops.chunks(alarm))
+    assert others_agree(folder, key)
+    assert run("evidence", "verify", tmp_path / f"{alarm}.opus", "--key", key).returncode == 0
+    chunk = folder / "audio" / "1"
+    chunk.write_bytes(chunk.read_bytes() + b"\0")
+    bad = run("evidence", "verify", folder, "--key", key)
+    assert bad.returncode == 1
+    assert bad.stderr == "chunk 1 altered\n"
+
+
+async def test_a_recording_that_goes_on_gets_a_new_manifest_of_the_whole(gateway: World, ops: Ops) -> None:
+    """After a kill, too, the chain goes on from where the disk had it."""
+    alarm = await recorded(gateway, ops)
+    await ops.command("listen/start", alarm=alarm, max_s=60)
+    chunks = len(ops.chunks(alarm))
+    await ops.until("more sound", lambda: len(ops.chunks(alarm)) >= chunks + 2)
+    await gateway.kill()
+    await gateway.start()
+    await ops.until("sound that goes on", lambda: len(ops.chunks(alarm)) >= chunks + 5)
+    await ops.command("listen/stop")
+    await ops.until("another manifest", lambda: len(signed_bodies(ops, alarm)) == 2)
+    first, second = signed_bodies(ops, alarm)
+    assert second["first"] == first["first"] == 0
+    assert second["chunks"] == len(ops.chunks(alarm))
+    assert not second["began_anew"]
+
+
+async def test_a_stop_of_the_daemon_leaves_a_manifest(gateway: World, ops: Ops) -> None:
+    """An open alarm's recording is proved as far as it came; what the disk still had follows."""
+    await gateway.press(for_s=0)
+    alarm = await ops.raised()
+    await ops.until("sound", lambda: ops.sound_ms(alarm) >= 1_000)
+    await gateway.stop()
+    await ops.until("the manifest", lambda: ops.of(Kind.ALARM_EVIDENCE, alarm))
+    (body,) = signed_bodies(ops, alarm)
+    await gateway.start()
+    await ops.until("its last chunk", lambda: body["last"] in ops.chunks(alarm))
+    assert body["chunks"] == body["last"] + 1
