@@ -7,7 +7,6 @@ started again, alone, when a reload changes what it is made from.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -28,6 +27,7 @@ from gatewayd.core.drain import Backlog
 from gatewayd.core.health import Alive, Facts, Health, OutboxFacts, power
 from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import Advertisement, Component, Fix, State, Tag, TagReport, Told
+from gatewayd.core.preroll import PreRoll
 from gatewayd.core.tags import itag
 from gatewayd.edge.ble import Buttons, Radio, Remedies, runtime_folder
 from gatewayd.edge.clock import Clock, boot_id
@@ -36,8 +36,6 @@ from gatewayd.edge.gps import Gps
 from gatewayd.edge.host import Host
 from gatewayd.edge.mic import Microphone
 from gatewayd.edge.outbox import Outbox
-from gatewayd.edge.signing import SigningError
-from gatewayd.edge.signing import load as load_signing
 from gatewayd.edge.systemd import Systemd
 from gatewayd.gateway import RECORDS, Gateway
 from gatewayd.timekeeper import keep_time
@@ -137,7 +135,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
         async with asyncio.TaskGroup() as self._group:
             self._start("outbox", self._outbox.run())
-            self._read_key()
+            self._gateway.notary.begin(self._state, self._credentials)
             for name in self._edges:
                 self._start_edge(name)
             await self._restore()
@@ -269,9 +267,15 @@ class App:
             report(State.OFF, "not enabled")
             self._gateway.recorder.attach(None)
             return None
-        take = self._gateway.recorder.take
-        microphone = Microphone(config.audio, on_sound=take, report=report, alive=alive)
-        self._gateway.recorder.attach(microphone)
+        recorder = self._gateway.recorder
+        if not config.audio.pre_roll_s:
+            microphone = Microphone(config.audio, on_sound=recorder.take, report=report, alive=alive)
+            recorder.attach(microphone)
+            return microphone.run()
+        pre_roll = PreRoll(config.audio.pre_roll_s, recorder.take)
+        microphone = Microphone(config.audio, on_sound=pre_roll.take, report=report, alive=alive)
+        microphone.start()
+        recorder.attach(pre_roll)
         return microphone.run()
 
     def _run_gpio(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None]:
@@ -424,21 +428,6 @@ class App:
 
         threading.Thread(target=write, name="keep", daemon=True).start()
 
-    def _read_key(self) -> None:
-        """Read the key that signs recordings, or make it. A disk that hangs holds up nothing."""
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            signing = None
-            try:
-                signing = load_signing(self._state, self._credentials)
-            except (SigningError, OSError) as error:
-                logger.error("recordings are not signed: %s", error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
-                loop.call_soon_threadsafe(self._gateway.notary.engage, signing)
-
-        threading.Thread(target=read, name="key", daemon=True).start()
-
     async def _reload_forever(self) -> None:
         while True:
             await self._reload_wanted.wait()
@@ -449,7 +438,7 @@ class App:
         """Read the configuration again; run on it if it is good, else go on as before, and say so."""
         self._systemd.reloading()
         self._refused = ()
-        self._read_key()
+        self._gateway.notary.begin(self._state, self._credentials)
         try:
             loaded = await asyncio.to_thread(self._load)
         except ConfigurationError as error:

@@ -75,6 +75,12 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("coverage", help="whether a tag was heard at a time, and if not, why")
     )
     _evidence_commands(commands.add_parser("evidence", help="what proves a recording"))
+    audit = commands.add_parser("audit", help="who listened and who exported, and whether the log is whole")
+    audit.add_argument(
+        "--state", type=Path, metavar="DIR", help="where state lies, in place of the service's"
+    )
+    audit.add_argument("--json", action="store_true", help="for programs")
+    audit.set_defaults(command=_audit)
     _demo_command(commands.add_parser("demo", help="the whole path on this machine, simulated hardware"))
     _tags_commands(commands.add_parser("tags", help="the tags that call for help: hear them, assign them"))
     _decode_commands(commands.add_parser("decode", help="what the gateway would make of something"))
@@ -431,6 +437,13 @@ def _evidence_rotate(arguments: argparse.Namespace) -> int:
     from gatewayd.outbox.site import state_folder
 
     return evidence.rotate(arguments.state or state_folder(os.environ))
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from gatewayd import evidence
+    from gatewayd.outbox.site import state_folder
+
+    return evidence.audit(arguments.state or state_folder(os.environ), as_json=arguments.json)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

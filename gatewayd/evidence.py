@@ -1,4 +1,4 @@
-"""`gatewayd evidence verify`, `key` and `rotate`: what they print, and how they end."""
+"""`gatewayd evidence verify`, `key` and `rotate`, and `gatewayd audit`: what they print, and how they end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gatewayd.core.audit import verify as audited
 from gatewayd.core.evidence import PUBLIC_BYTES, Findings, Saved
 from gatewayd.core.evidence import verify as verified
+from gatewayd.edge.audit import read as read_log
 from gatewayd.edge.signing import SigningError, load
 from gatewayd.edge.signing import rotate as rotated
 from gatewayd.monitor.folder import read
@@ -99,6 +101,24 @@ def key(state: Path, credentials: Path | None) -> int:
         print(f"gatewayd evidence key: {error}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def audit(state: Path, *, as_json: bool) -> int:
+    """Print the audit log, and what is wrong with it."""
+    try:
+        lines = read_log(state)
+    except OSError as error:
+        print(f"gatewayd audit: {error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILED
+    problems = audited(lines)
+    if as_json:
+        print(json.dumps({"ok": not problems, "problems": problems, "entries": lines}))
+        return FAILED if problems else 0
+    print(*lines, sep="\n")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{len(lines)} entries, {'NOT as they were written' if problems else 'as they were written'}")
+    return FAILED if problems else 0
 
 
 def rotate(state: Path) -> int:

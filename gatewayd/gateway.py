@@ -119,7 +119,10 @@ class Gateway:
         self._roster = Roster(config.tags)
         self._tags = {tag.name: tag for tag in config.tags}
         self._supervisor.configure(config.tags)
-        self._settings = alarms.Settings(audio=config.audio.enabled, duration_s=config.audio.duration_s)
+        audio = config.audio
+        self._settings = alarms.Settings(
+            audio=audio.enabled, duration_s=audio.duration_s, listen_basis=audio.listen_basis
+        )
         if self._early is None:
             self._provide_alarm_ids()
             self._announcer.configure(config, self._alarms)
@@ -318,6 +321,7 @@ class Gateway:
             record=self._supervisor.record,
         )
         self._carry_out(effects)
+        self.notary.asked(incoming, effects)
 
     def on_retained_alarm(self, name: str, body: bytes) -> None:
         """Adopt an open alarm that the broker holds and our disk does not know."""
@@ -398,6 +402,7 @@ class Gateway:
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
                     _log(effect.draft)
+                    self.notary.note(effect.draft)
                     if (told := to_wearer(effect.draft)) is not None:
                         self._tell(*told)
                 case alarms.Forget():

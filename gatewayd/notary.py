@@ -1,23 +1,35 @@
-"""Signs what is told of a recording: the manifest, whose text `core/evidence` makes and verifies."""
+"""Signs what is told of a recording (`core/evidence`), and notes who listened (`core/audit`)."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
+import logging
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from gatewayd import __version__
 from gatewayd.config.model import Config
-from gatewayd.core import evidence, payload, topic
-from gatewayd.core.alarm import Alarms
+from gatewayd.core import audit, evidence, payload, topic
+from gatewayd.core.alarm import Alarms, Publish
+from gatewayd.core.command import Incoming
 from gatewayd.core.evidence import Chain
 from gatewayd.core.model import Body, ClockState, Draft, Instant, Json, Keep, Message, MessageClass
+from gatewayd.edge.audit import append
+from gatewayd.edge.signing import SigningError, load
 from gatewayd.recorder import CODEC, RECORDING, Recorder
 from gatewayd.uplink import Batch
 
+logger = logging.getLogger(__name__)
+
 # In the manifest, the latest; all of them stand in the lists. One takes 130 bytes.
 GAPS: Final = 10
+WAITING_MAX: Final = 1_000  # entries of the audit log, while the disk hangs: 0.5 MB
 
 
 class Signer(Protocol):
@@ -38,10 +50,63 @@ class Notary:
         self.ready = False  # the key has been read, or could not be
         self.signer: Signer | None = None
         self._now = now
+        self._state: Path | None = None
+        self._work: queue.Queue[Callable[[], None]] = queue.Queue(WAITING_MAX)  # for the disk
+
+    def begin(self, state: Path, credentials: Path | None) -> None:
+        """Read the key in the state, or make it, and sign with it; keep the audit log there, too."""
+        if self._state is None:
+            threading.Thread(target=self._work_forever, name="notary", daemon=True).start()
+        self._state = state
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            signing = None
+            try:
+                signing = load(state, credentials)
+            except (SigningError, OSError) as error:
+                logger.error("recordings are not signed: %s", error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+                loop.call_soon_threadsafe(self.engage, signing)
+
+        self._work.put_nowait(read)
+
+    def _work_forever(self) -> None:
+        """Do what waits for the disk, in order: one that hangs holds up nothing else, not even our end."""
+        while True:
+            self._work.get()()
 
     def engage(self, signer: Signer | None) -> None:
         """Sign with this key from now on; None: there is none, and manifests say so."""
         self.signer, self.ready = signer, True
+
+    def note(self, draft: Draft) -> None:
+        """Note in the audit log what a message tells of listening."""
+        self._note(audit.told(draft))
+
+    def asked(self, incoming: Incoming, effects: Sequence[object]) -> None:
+        """Note in the audit log that somebody asked to listen and was not obeyed."""
+        for effect in effects if incoming.name.startswith("listen/") else ():
+            if isinstance(effect, Publish) and effect.draft.topic == topic.REPLY:
+                self._note(audit.refused(incoming, effect.draft, self._now()))
+
+    def _note(self, body: Body | None) -> None:
+        state = self._state
+        if body is None or state is None:
+            return
+        now = self._now()
+        entry = payload.plain({"at": now, "clock": now.source.value, **body}, _clock(now))
+
+        def write() -> None:
+            try:
+                append(state, entry)
+            except OSError as error:
+                logger.error("the audit log cannot be written: %s; it misses: %s", error, entry)
+
+        try:
+            self._work.put_nowait(write)
+        except queue.Full:
+            logger.error("the disk hangs: the audit log misses: %s", entry)
 
     @property
     def body(self) -> Body:
@@ -72,10 +137,6 @@ class Notary:
 
     def _manifest(self, chain: Chain, gaps: Sequence[Body], config: Config) -> Draft:
         now = self._now()
-        offset_s = now.wall_s - now.mono_s
-        clock = ClockState(
-            boot=now.boot, offset_s=offset_s, source=now.source, uncertainty_ms=now.uncertainty_ms
-        )
         facts: dict[str, Json] = {
             "at": now,
             "clock": {"source": now.source.value, "uncertainty_ms": now.uncertainty_ms},
@@ -87,7 +148,7 @@ class Notary:
             "gaps": list(gaps[-GAPS:]),
             "keys": [] if self.signer is None else list(self.signer.keys),
         }
-        text = json.dumps(payload.plain(evidence.manifest(chain, facts), clock), separators=(",", ":"))
+        text = json.dumps(payload.plain(evidence.manifest(chain, facts), _clock(now)), separators=(",", ":"))
         body: dict[str, Json] = {"alarm": chain.alarm, "signed": text}
         if self.signer is not None:
             body["signature"] = base64.b64encode(self.signer.sign(text.encode())).decode()
@@ -101,3 +162,12 @@ class Notary:
             replaces=True,
             expires_s=evidence.EXPIRY_S,
         )
+
+
+def _clock(now: Instant) -> ClockState:
+    return ClockState(
+        boot=now.boot,
+        offset_s=now.wall_s - now.mono_s,
+        source=now.source,
+        uncertainty_ms=now.uncertainty_ms,
+    )

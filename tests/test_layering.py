@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "supervisor": {"core"},
     "announcer": {"core", "config", "__init__"},
     "caretaker": {"core", "edge"},
-    "notary": {"core", "config", "recorder", "uplink"},
+    "notary": {"core", "config", "edge", "recorder", "uplink"},
     "gateway": {"core", "config", "announcer", "recorder", "notary", "supervisor", "uplink"},
     "timekeeper": {"edge"},
     "app": {"core", "config", "edge", "uplink", "gateway", "caretaker", "timekeeper"},

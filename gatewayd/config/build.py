@@ -211,6 +211,7 @@ def _audio(layers: Layers) -> Audio:
         chunk_s=value(settings.AUDIO_CHUNK),
         duration_s=value(settings.AUDIO_DURATION),
         pre_roll_s=value(settings.AUDIO_PRE_ROLL),
+        listen_basis=value(settings.AUDIO_LISTEN_BASIS),
     )
 
 

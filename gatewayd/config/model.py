@@ -73,6 +73,7 @@ class Audio:
     chunk_s: float
     duration_s: float
     pre_roll_s: float
+    listen_basis: str | None = None  # why closed alarms may be listened to; None: they may not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "tag": "One section for each assigned tag. NAME is its id: 1 to 64 letters, digits, _ and -; unique in"
     " the fleet where several gateways hear one tag.",
     "gps": "Where positions come from, and when they are published.",
-    "audio": "The microphone, which listens while an alarm is open, and never before.",
+    "audio": "The microphone, which listens while an alarm is open; before one only as pre_roll says.",
     "gpio": "What is wired to the pins, by BCM number, 0 to 27. Not set: not wired.",
     "alarm": "No settings yet.",
     "visit": "No settings yet.",
@@ -163,9 +163,11 @@ AUDIO_CHUNK: Final = _add("audio", "chunk", kinds.duration("100ms", "1s", step="
     "The length of one piece of live sound.")
 AUDIO_DURATION: Final = _add("audio", "duration", kinds.duration("1s", "1d"), "10min",
     "How long an alarm listens; a command extends it.")
-AUDIO_PRE_ROLL: Final = _add("audio", "pre_roll",
-    kinds.one_of("0s, since this version keeps no sound from before an alarm", {"0s": 0.0}), "0s",
-    "Sound kept from before an alarm. Only 0s: this version keeps none.")
+AUDIO_PRE_ROLL: Final = _add("audio", "pre_roll", kinds.duration("0s", "30s", step="20ms"), "0s",
+    "Sound kept from before an alarm, in memory only. More than 0s keeps the microphone open all the time.")
+AUDIO_LISTEN_BASIS: Final = _add("audio", "listen_basis", optional(kinds.TEXT), "",
+    "The legal basis on which alarms that are closed may be listened to; told with each such listening. Not"
+    " set: nobody is listened to without an open alarm.")
 
 # The pins on the 40-pin header.
 _PIN: Final = optional(kinds.whole(0, 27))

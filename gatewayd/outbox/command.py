@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -11,12 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from gatewayd.config.problem import ConfigurationError
+from gatewayd.core import payload
+from gatewayd.core.payload import Plain
+from gatewayd.edge.audit import append
 from gatewayd.edge.clock import Clock, boot_id
 from gatewayd.edge.outbox.file import DamagedDatabaseError, NewerDatabaseError
 from gatewayd.outbox.contents import listed, listed_lines, stats_lines
 from gatewayd.outbox.contents import stats as counted
 from gatewayd.outbox.export import Exporter
-from gatewayd.outbox.site import OutboxError, Site, find, told
+from gatewayd.outbox.site import OutboxError, Site, find, state_folder, told
 
 FAILED: Final = 1
 BAD_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits(3)
@@ -63,6 +68,7 @@ def export(options: Options, file: Path) -> int:
             exporter.write(file)
         except OSError as error:
             raise OutboxError(f"{file} cannot be written: {error.strerror or error}") from error
+        _note(options, file)
         done = {"file": str(file), "messages": exporter.messages, "damaged": exporter.damaged}
         if options.as_json:
             return [json.dumps(done)]
@@ -70,6 +76,25 @@ def export(options: Options, file: Path) -> int:
         return [f"{exporter.messages} messages of {site.path} are in {file}{damaged}"]
 
     return show(options, lines)
+
+
+def _note(options: Options, file: Path) -> None:
+    """Note an export in the audit log of this gateway; another's card stays as it is."""
+    if options.database is not None:
+        return
+    who = options.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    now = Clock(boot=boot_id()).now()
+    body: dict[str, Plain] = {
+        "at": payload.at(now, Clock(boot=boot_id()).state()),
+        "clock": now.source.value,
+        "what": "outbox export",
+        "actor": {"id": who},
+        "file": str(file),
+    }
+    try:
+        append(options.state or state_folder(options.environ), body)
+    except OSError as error:
+        print(f"gatewayd outbox: the audit log misses this export: {error}", file=sys.stderr)
 
 
 def show(options: Options, lines: Callable[[Site], Iterable[str]], *, name: str = "outbox") -> int:

@@ -253,10 +253,11 @@ def test_values(setting: Setting[object], text: str, value: object) -> None:
     assert reads(setting, text) == value
 
 
-def test_pre_roll_says_why_there_is_none() -> None:
-    assert errors("[audio]\npre_roll = 5s") == [
-        "1.conf:2: [audio] pre_roll = 5s:"
-        " expected 0s, since this version keeps no sound from before an alarm, got 5s"
+def test_pre_roll_keeps_30_seconds_at_most() -> None:
+    assert reads(settings.AUDIO_PRE_ROLL, "30s") == 30
+    assert errors("[audio]\npre_roll = 31s") == [
+        "1.conf:2: [audio] pre_roll = 31s:"
+        " expected a duration from 0s to 30s in steps of 20ms (ms, s, min, h or d), got 31s"
     ]
 
 

@@ -1067,6 +1067,31 @@ def test_listening_is_refused_without_an_open_alarm(world: World) -> None:
     assert world.command(ListenStart(alarm=test.id)).code is Code.REFUSED
 
 
+def test_a_closed_alarm_is_listened_to_on_a_legal_basis_that_is_told() -> None:
+    """And for as long as was asked for; an alarm that nobody knows is not, nor a test."""
+    world = World(settings=replace(SOUND, listen_basis="court order 12/34"))
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    world.do(SoundEnded(alarm=alarm.id))
+    assert world.command(ListenStart(alarm=alarm.id, max_s=60)).code is None
+    assert StartAudio(alarm=alarm.id) in world.effects
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head="T2dn"))
+    (started,) = world.events
+    assert started.body["basis"] == "court order 12/34"
+    world.after(30).do(Ticked())
+    assert world.effects == ()
+    world.after(31).do(Ticked())
+    assert StopAudio(alarm=alarm.id) in world.effects
+    assert world.command(ListenStart(alarm="x")).code is Code.REFUSED
+
+
+def test_listening_to_an_open_alarm_needs_no_basis_and_tells_none() -> None:
+    world = World(settings=replace(SOUND, listen_basis="court order 12/34"))
+    alarm = world.press()
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head="T2dn"))
+    assert "basis" not in world.events[0].body
+
+
 def test_listening_is_unavailable_without_a_microphone() -> None:
     world = World(settings=NO_SOUND)
     alarm = world.press()

@@ -16,7 +16,7 @@ The rules, with the figures they bind to:
   failed to prove itself. A tag without a worker counts as somebody of its own.
 - There is one microphone. A recording belongs to the alarm that began it; an alarm raised meanwhile extends
   it and says where to listen (`recorded_in`). It ends when no open alarm wants it any more. A test does not
-  open it.
+  open it. A closed alarm is listened to only where the configuration records a legal basis, which is told.
 - Every transition is told as an event and in the retained state; both go before anything else. Deliveries
   and chunks are noted in the state and wait for its next telling.
 

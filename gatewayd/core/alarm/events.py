@@ -17,6 +17,7 @@ class Settings:
 
     audio: bool  # [audio] enabled
     duration_s: float  # [audio] duration
+    listen_basis: str | None = None  # [audio] listen_basis: why closed alarms may be listened to
 
 
 # --- what happened ------------------------------------------------------------------------------------------

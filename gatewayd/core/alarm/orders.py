@@ -85,7 +85,7 @@ def _conflict(alarm: Alarm, trigger: Trigger) -> str:
 
 def _listen(turn: Turn, actor: Body, order: ListenStart) -> _Refusal:
     alarm = turn.alarms.get(order.alarm)
-    if alarm is None or not alarm.open:
+    if alarm is None or not (alarm.open or turn.settings.listen_basis):
         return Code.REFUSED, f"expected an open alarm: nobody is listened to without one, got {order.alarm}"
     if alarm.mode is Mode.TEST:
         return Code.REFUSED, "expected an alarm that is meant: a test does not open the microphone"

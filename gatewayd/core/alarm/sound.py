@@ -117,7 +117,8 @@ def settle(turn: Turn) -> None:
     if not wanting:
         return
     recorder = _recorder(turn)
-    current = {alarm.id for alarm in wanting if alarm.open and _left_s(turn, alarm.audio) > 0}
+    basis = turn.settings.listen_basis is not None
+    current = {alarm.id for alarm in wanting if (alarm.open or basis) and _left_s(turn, alarm.audio) > 0}
     if recorder is None:  # what was stored of it is damaged: nothing is being recorded
         current = set()
     for alarm in wanting:
@@ -173,6 +174,7 @@ def _tell(turn: Turn, alarm: Alarm) -> Alarm:
     body = known({"recorded_in": audio.recorded_in})
     if trigger is Trigger.AUDIO_STARTED:
         body |= known({"codec": audio.codec if audio.recorded_in is None else None, "ends_at": audio.ends})
+        body |= known({"basis": None if alarm.open else turn.settings.listen_basis})
     elif trigger is Trigger.AUDIO_UNAVAILABLE:
         body |= {"reason": audio.reason}
     return turn.tell(alarm, trigger, body, Told(actor=audio.actor))
