@@ -429,14 +429,14 @@ def _evidence_key(arguments: argparse.Namespace) -> int:
     from gatewayd import evidence
     from gatewayd.outbox.site import state_folder
 
-    return evidence.key(arguments.state or state_folder(os.environ), _credentials())
+    return evidence.key(arguments.state or state_folder(os.environ))
 
 
 def _evidence_rotate(arguments: argparse.Namespace) -> int:
     from gatewayd import evidence
     from gatewayd.outbox.site import state_folder
 
-    return evidence.rotate(arguments.state or state_folder(os.environ))
+    return evidence.rotate(arguments.state or state_folder(os.environ), _credentials())
 
 
 def _audit(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from gatewayd.core.audit import verify as audited
 from gatewayd.core.evidence import PUBLIC_BYTES, Findings, Saved
 from gatewayd.core.evidence import verify as verified
 from gatewayd.edge.audit import read as read_log
-from gatewayd.edge.signing import SigningError, load
+from gatewayd.edge.signing import SigningError, pem
 from gatewayd.edge.signing import rotate as rotated
 from gatewayd.monitor.folder import read
 from gatewayd.monitor.keep import folder_beside
@@ -93,10 +93,10 @@ def _print(found: Findings, problems: list[str], *, as_json: bool) -> None:
     print(f"{found.vouched} chunks are proved; the recording {verdict}")
 
 
-def key(state: Path, credentials: Path | None) -> int:
+def key(state: Path) -> int:
     """Print the public key in use as openssl reads it."""
     try:
-        print(load(state, credentials).pem, end="")
+        print(pem(state), end="")
     except (SigningError, OSError) as error:
         print(f"gatewayd evidence key: {error}", file=sys.stderr)
         return FAILED
@@ -121,10 +121,10 @@ def audit(state: Path, *, as_json: bool) -> int:
     return FAILED if problems else 0
 
 
-def rotate(state: Path) -> int:
+def rotate(state: Path, credentials: Path | None) -> int:
     """Put a new key in the place of the one in use, which vouches for it."""
     try:
-        signing = rotated(state)
+        signing = rotated(state, credentials)
     except (SigningError, OSError) as error:
         print(f"gatewayd evidence rotate: {error}", file=sys.stderr)
         return FAILED

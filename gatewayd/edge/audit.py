@@ -21,7 +21,9 @@ DROPPED: Final = 100  # at once, so that the file is seldom written anew
 def append(state: Path, body: Mapping[str, Plain]) -> None:
     """Add an entry, synced. OSError: it could not be written."""
     path = state / FILE
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True)
+        _give(path.parent, state)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -52,8 +54,13 @@ def _write(path: Path, text: str, how: int) -> None:
     try:
         os.write(descriptor, text.encode())
         os.fsync(descriptor)
-        if os.geteuid() == 0:  # an export by root: the daemon, another user, goes on writing it
-            owner = path.parent.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        _give(descriptor, path.parent)
     finally:
         os.close(descriptor)
+
+
+def _give(made: Path | int, owned: Path) -> None:
+    """Give what root made to the owner of `owned`: the daemon, another user, goes on writing it."""
+    if os.geteuid() == 0:
+        owner = owned.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from gatewayd.config.credentials import CredentialError, read_credential
+from gatewayd.config.credentials import FOLDER_ID, CredentialError, read_credential
 from gatewayd.core.evidence import endorsement
 from gatewayd.core.model import Body
 
 FOLDER: Final = "evidence"
 CREDENTIAL: Final = "evidence_key"
+_GIVEN: Final = (CREDENTIAL, f"{FOLDER_ID}_{CREDENTIAL}")
 KEYS_MAX: Final = 8  # listed; with one rotation a year older than any recording that is kept
 
 
@@ -49,13 +50,6 @@ class Signing:
         """The public key, base64 of its 32 bytes."""
         return _public(self._private)
 
-    @property
-    def pem(self) -> str:
-        """The public key as openssl reads it."""
-        return (
-            self._private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        )
-
     def sign(self, data: bytes) -> bytes:
         """Sign with the key in use."""
         return self._private.sign(data)
@@ -69,7 +63,7 @@ def load(state: Path, credentials: Path | None) -> Signing:
     except CredentialError:
         text = b""
     path = folder / "key.pem"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(state)
     if not text:
         if not path.exists():
             _write(path, _pem(Ed25519PrivateKey.generate()))
@@ -80,6 +74,28 @@ def load(state: Path, credentials: Path | None) -> Signing:
         keys = [*keys, {"public": _public(private)}][-KEYS_MAX:]
         _write(folder / "keys.json", json.dumps(keys).encode())
     return Signing(private, keys)
+
+
+def make_folder(state: Path) -> Path:
+    """Make the folder for what proves recordings, the daemon's own though root makes it. Return it."""
+    folder = state / FOLDER
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        owner = state.stat()
+        if os.geteuid() == 0:
+            os.chown(folder, owner.st_uid, owner.st_gid)
+    return folder
+
+
+def pem(state: Path) -> str:
+    """Return the public key in use as openssl reads it. SigningError, OSError: there is none."""
+    keys = read_keys(state)
+    if not keys:
+        raise SigningError(
+            f"expected a key in {state / FOLDER}, got none: the daemon makes it when it starts"
+        )
+    found = Ed25519PublicKey.from_public_bytes(base64.b64decode(keys[-1]["public"]))
+    return found.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def read_keys(state: Path) -> list[dict[str, Any]]:
@@ -96,8 +112,13 @@ def read_keys(state: Path) -> list[dict[str, Any]]:
     raise SigningError(f"{path}: expected a list of public keys, got damage: move it away")
 
 
-def rotate(state: Path) -> Signing:
-    """Put a new key in the place of the one in the state, which vouches for it and is no more."""
+def rotate(state: Path, credentials: Path | None) -> Signing:
+    """Put a new key in the place of the one in the state, which vouches for it and is no more.
+
+    SigningError, OSError: it cannot be.
+    """
+    if credentials is not None and any((credentials / name).exists() for name in _GIVEN):
+        raise SigningError(f"the key is the credential {CREDENTIAL}: replace that file, and restart")
     old = load(state, None)
     new = Ed25519PrivateKey.generate()
     public = _public(new)

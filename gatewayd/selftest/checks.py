@@ -45,7 +45,8 @@ async def _credentials(site: Site) -> list[Finding]:
         return [off(_UNKNOWN)]
     running = site.installed and site.daemon is not None
     given = site.machine.path(credentials.SERVICE) if running else None
-    return credentials.judge(await in_thread(lambda: credentials.look(loaded, site.credentials, given)))
+    findings = credentials.judge(await in_thread(lambda: credentials.look(loaded, site.credentials, given)))
+    return [*findings, await in_thread(lambda: credentials.signing(site.state))]
 
 
 async def _service(site: Site) -> list[Finding]:

@@ -14,6 +14,7 @@ from typing import Final
 from gatewayd.config.credentials import FOLDER, CredentialError, credential_path
 from gatewayd.config.load import Loaded
 from gatewayd.config.problem import Entry, Problem
+from gatewayd.edge.signing import SigningError, read_keys
 from gatewayd.selftest.row import Finding, count, fail, off, ok, warn
 
 SERVICE: Final = Path("/run/credentials/gatewayd.service")  # where systemd keeps what the service was given
@@ -101,6 +102,22 @@ def judge(credentials: Credentials) -> list[Finding]:
         for name in credentials.outdated
     ]
     return findings
+
+
+def signing(state: Path) -> Finding:
+    """Say with which key recordings are signed."""
+    try:
+        keys = read_keys(state)
+    except SigningError as error:
+        return fail(f"recordings are not signed: {error}", "then `systemctl reload gatewayd`")
+    except OSError as error:
+        return warn(
+            f"the key that signs recordings cannot be read: {error}",
+            "run the self-test as root, or look again",
+        )
+    if not keys:
+        return off("no key that signs recordings is there yet: the daemon makes it at its first start")
+    return ok(f"recordings are signed with the Ed25519 key {keys[-1]['public']}")
 
 
 def _missing(problem: Problem, folder: Path | None) -> Finding:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gatewayd.edge.signing import KEYS_MAX, SigningError, load, read_keys, rotate
+from gatewayd.edge.signing import KEYS_MAX, SigningError, load, pem, read_keys, rotate
 
 
 def test_a_key_is_made_at_the_first_start_and_stays(tmp_path: Path) -> None:
@@ -29,11 +29,13 @@ def test_a_credential_counts_before_the_file(tmp_path: Path) -> None:
     (given / "evidence_key").write_bytes(made.read_bytes())
     assert load(tmp_path, given).public == load(tmp_path / "elsewhere", None).public
     assert not (tmp_path / "evidence" / "key.pem").exists()
+    with pytest.raises(SigningError, match="the key is the credential evidence_key"):
+        rotate(tmp_path, given)
 
 
 def test_a_rotation_keeps_the_old_public_key_and_has_it_vouch_for_the_new_one(tmp_path: Path) -> None:
     old = load(tmp_path, None).public
-    new = rotate(tmp_path)
+    new = rotate(tmp_path, None)
     assert new.public != old
     assert load(tmp_path, None).public == new.public
     before, after = read_keys(tmp_path)
@@ -53,7 +55,7 @@ def test_a_replaced_file_is_a_key_that_nobody_vouches_for(tmp_path: Path) -> Non
 def test_only_the_latest_keys_stay_listed(tmp_path: Path) -> None:
     load(tmp_path, None)
     for _ in range(KEYS_MAX + 2):
-        rotate(tmp_path)
+        rotate(tmp_path, None)
     assert len(read_keys(tmp_path)) == KEYS_MAX
 
 
@@ -79,3 +81,12 @@ def test_a_damaged_list_of_keys_is_told_and_not_overwritten(tmp_path: Path) -> N
     listed.write_text(json.dumps({}))
     with pytest.raises(SigningError, match="got damage"):
         load(tmp_path, None)
+
+
+def test_the_public_key_is_told_as_openssl_reads_it(tmp_path: Path) -> None:
+    """Nothing is made by asking."""
+    with pytest.raises(SigningError, match="the daemon makes it when it starts"):
+        pem(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    load(tmp_path, None)
+    assert pem(tmp_path).startswith("-----BEGIN PUBLIC KEY-----")

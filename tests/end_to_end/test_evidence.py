@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from end_to_end.conftest import until
+from end_to_end.conftest import heard, until
 from end_to_end.ops import Ops
+from gatewayd.core import payload
 from gatewayd.core.topic import Kind
 from gatewayd.sim.world import World
 
@@ -121,3 +123,46 @@ async def test_a_stop_of_the_daemon_leaves_a_manifest(gateway: World, ops: Ops) 
     await gateway.start()
     await ops.until("its last chunk", lambda: body["last"] in ops.chunks(alarm))
     assert body["chunks"] == body["last"] + 1
+
+
+async def test_who_listened_is_in_the_audit_log(gateway: World, ops: Ops, tmp_path: Path) -> None:
+    """By whose word, and who was refused; nobody can change it unseen."""
+    alarm = await recorded(gateway, ops, 0.5)
+    await ops.command("alarm/close", alarm=alarm, outcome="false")
+    assert not (await ops.command("listen/start", alarm=alarm))["ok"]
+    log_file = gateway.state / "evidence" / "audit.log"
+    await until("the refusal", lambda: "listen/start refused" in log_file.read_text())
+    printed = run("audit", "--state", gateway.state)
+    assert printed.returncode == 0
+    entries = [json.loads(line) for line in printed.stdout.splitlines()[:-1]]
+    assert [entry["what"] for entry in entries] == ["audio_started", "audio_ended", "listen/start refused"]
+    assert "actor" in entries[1]
+    exported = run(
+        "outbox", "export", tmp_path / "all.zip", "--config", gateway.configuration, "--state", gateway.state
+    )
+    assert exported.returncode == 0, exported.stderr
+    text = log_file.read_text()
+    assert json.loads(text.splitlines()[-1])["what"] == "outbox export"
+    log_file.write_text(text.replace("audio_ended", "audio_muted"))
+    changed = run("audit", "--state", gateway.state)
+    assert changed.returncode == 1
+    assert "entry 3: the one before it was altered" in changed.stderr
+
+
+async def test_sound_from_before_the_press_is_there_when_configured(world: World) -> None:
+    """It is in the first chunks, which say when they were heard; without the setting there is none."""
+    configured = world.configuration.read_text()
+    world.configuration.write_text(configured.replace("[audio]\n", "[audio]\npre_roll = 2s\n"))
+    async with heard(world) as ops:
+        await world.start()
+        await ops.ready()
+        await ops.until("an open microphone", lambda: ops.component("mic")["detail"] == "recording")
+        await asyncio.sleep(2.5)  # the sound of that time is what the test is about
+        assert not ops.of(Kind.ALARM_AUDIO)
+        await world.press(for_s=0)
+        alarm = await ops.raised()
+        await ops.until("sound", lambda: ops.sound_ms(alarm) >= 3_000)
+        raised = payload.wall(ops.events("raised")[0]["at"])
+        began = payload.wall(ops.chunks(alarm)[0].properties["at"])
+        assert 1.5 < raised - began < 2.5
+        await world.stop()

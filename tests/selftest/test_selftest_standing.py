@@ -11,6 +11,7 @@ import pytest
 from looking import ADDRESS, KEY, RUNNING, loaded, machine, program, said, systemd, worst
 
 from gatewayd.config.load import keep
+from gatewayd.edge import signing
 from gatewayd.selftest import configuration, credentials, installation, service
 from gatewayd.selftest.installation import Installation
 from gatewayd.selftest.machine import command, units
@@ -400,3 +401,12 @@ def test_a_pi_is_known_by_its_device_tree(tmp_path: Path) -> None:
     model = {"/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"}
     assert machine(tmp_path, model).is_pi()
     assert not machine(tmp_path / "pc").is_pi()
+
+
+def test_the_key_that_signs_recordings_is_printed(tmp_path: Path) -> None:
+    """Whoever verifies needs it; none is made by looking."""
+    assert credentials.signing(tmp_path).verdict is Verdict.OFF
+    key = signing.load(tmp_path, None)
+    assert key.public in credentials.signing(tmp_path).found
+    (tmp_path / "evidence" / "keys.json").write_text("[")
+    assert credentials.signing(tmp_path).verdict is Verdict.FAIL
