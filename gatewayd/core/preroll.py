@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gatewayd.core.sound import PACKET_S, Closed, Event, Failed, Missing, Opened, Packet
+from gatewayd.core.sound import PACKET_S, Closed, Event, Failed, Opened, Packet
 
 MOST_S: Final = 30.0  # what may be kept at all, for whoever wears the button did not ask for it
 
@@ -60,7 +60,7 @@ class PreRoll:
                 self._heard_s = event.at_s + PACKET_S
                 if not self._wanted:
                     self._kept.append(event)
-            case Missing() | Closed():
+            case _:  # Missing, Closed
                 pass
         if self._wanted:
             self._on_sound(event)

@@ -19,7 +19,7 @@ from gatewayd.core.model import ClockSource, Instant, Json
 ALARM = "0190b6f0-0000-7000-8000-000000000001"
 AT = Instant(boot="b", mono_s=1.0, wall_s=1_000_000.0, source=ClockSource.NTP, uncertainty_ms=1)
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-ALTERATIONS = 10_000 if os.environ.get("GATEWAYD_LONG") else 300
+ALTERATIONS = 10_000 if os.environ.get("GATEWAYD_LONG") else 1_000
 NAME = "manifest-0.json"
 
 
@@ -161,6 +161,14 @@ def rotated(*, endorsed_by: Ed25519PrivateKey) -> Saved:
     return Saved(manifests=[signed(body, OTHER)], lists=lists, chunks={n: pages(n) for n in range(3)})
 
 
+def test_what_neither_the_key_nor_its_heir_signed_is_altered() -> None:
+    saved = rotated(endorsed_by=KEY)
+    text = saved.manifests[0].text
+    third = replace(saved.manifests[0], signature=Ed25519PrivateKey.generate().sign(text))
+    (problem,) = problems(replace(saved, manifests=[third]))
+    assert "manifest altered" in problem
+
+
 def test_a_key_that_the_old_one_vouches_for_counts_as_it() -> None:
     """Who knows the key from before a rotation need not be told."""
     assert problems(rotated(endorsed_by=KEY)) == ()
@@ -283,7 +291,7 @@ def with_one_alteration(saved: Saved, chance: random.Random) -> Saved:
 
 
 def test_every_single_alteration_is_found() -> None:
-    """A byte changed, lost or added, a cut, a file lost, added or moved: 300 times, 10,000 with --long."""
+    """A byte changed, lost or added, a cut, a file lost, added or moved: 1,000 times, 10,000 with --long."""
     saved = recording(100)
     assert verify(saved, PUBLIC).good
     chance = random.Random(6)

@@ -33,6 +33,9 @@ def test_an_alarms_topics_are_built_and_parsed(alarm: str, n: int) -> None:
     assert parse(topic.alarm_event(alarm)) == Topic(kind=Kind.ALARM_EVENT, alarm=alarm)
     assert parse(topic.alarm_state(alarm)) == Topic(kind=Kind.ALARM_STATE, alarm=alarm)
     assert parse(topic.alarm_audio(alarm, n)) == Topic(kind=Kind.ALARM_AUDIO, alarm=alarm, n=n)
+    assert parse(topic.alarm_evidence(alarm)) == Topic(kind=Kind.ALARM_EVIDENCE, alarm=alarm)
+    listed = Topic(kind=Kind.ALARM_EVIDENCE_LIST, alarm=alarm, n=n)
+    assert parse(topic.alarm_evidence_list(alarm, n)) == listed
 
 
 @pytest.mark.parametrize(
