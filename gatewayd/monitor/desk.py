@@ -48,6 +48,8 @@ class Desk:
             self.lines.extend(reading.lines(news))
         if news.gateway is None or news.error is not None:
             return
+        if news.kind in (Kind.ALARM_EVIDENCE, Kind.ALARM_EVIDENCE_LIST):
+            return  # of an alarm that may be long over
         if news.alarm is not None:
             self._alarm(news, news.alarm, news.gateway, level_dbfs)
         elif news.body is not None and news.kind in (Kind.STATUS, Kind.HEALTH, Kind.POSITION):

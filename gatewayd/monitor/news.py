@@ -104,7 +104,7 @@ def to_json(news: News) -> str:
 
 
 def lines(news: News) -> list[str]:
-    """The message for a person: one line, an alarm three."""
+    """The message for a person: one line, an alarm three, a list of hashes none."""
     where = clean(news.gateway or news.topic)
     if news.error is not None:
         return [f"{'':8} {where}  {clean(news.topic)}: {news.error}"]
@@ -122,6 +122,11 @@ def lines(news: News) -> list[str]:
             return [head + _state(body, news.alarm)]
         case Kind.ALARM_AUDIO:
             return [head + _sound(news)]
+        case Kind.ALARM_EVIDENCE:
+            signed = "signed" if "signature" in body else "not signed: the gateway had no key"
+            return [head + f"evidence {_short(news.alarm)}: the recording's manifest, {signed}"]
+        case Kind.ALARM_EVIDENCE_LIST:
+            return []  # one every 16 s, and nothing in it for eyes
         case Kind.STATUS:
             return [head + _status(body)]
         case Kind.HEALTH:
