@@ -69,7 +69,14 @@ class Notary:
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
                 loop.call_soon_threadsafe(self.engage, signing)
 
-        self._work.put_nowait(read)
+        self._soon(read, "the key is not read again")
+
+    def _soon(self, work: Callable[[], None], lost: str) -> None:
+        """Have the disk do something; where too much waits for it already, say what is `lost`."""
+        try:
+            self._work.put_nowait(work)
+        except queue.Full:
+            logger.error("the disk hangs: %s", lost)
 
     def _work_forever(self) -> None:
         """Do what waits for the disk, in order: one that hangs holds up nothing else, not even our end."""
@@ -103,10 +110,7 @@ class Notary:
             except OSError as error:
                 logger.error("the audit log cannot be written: %s; it misses: %s", error, entry)
 
-        try:
-            self._work.put_nowait(write)
-        except queue.Full:
-            logger.error("the disk hangs: the audit log misses: %s", entry)
+        self._soon(write, f"the audit log misses {entry}")
 
     @property
     def body(self) -> Body:

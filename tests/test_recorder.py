@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import pytest
 
 from gatewayd.core import alarm as alarms
 from gatewayd.core import payload, sound
+from gatewayd.core.evidence import LIST_CHUNKS, digest
 from gatewayd.core.model import ClockSource, Draft, Instant
 from gatewayd.recorder import Recorder
 
@@ -36,14 +39,19 @@ class Told:
     source: Source = field(default_factory=Source)
     events: list[alarms.Event] = field(default_factory=list)
     chunks: list[tuple[Draft, bytes, str, alarms.Chunked]] = field(default_factory=list)
+    lists: list[Draft] = field(default_factory=list)
     now_s: float = 100.0
 
     def __post_init__(self) -> None:
-        self.recorder = Recorder(
-            now=self.now, on_event=self.events.append, on_chunk=lambda *chunk: self.chunks.append(chunk[:4])
-        )
+        self.recorder = Recorder(now=self.now, on_event=self.events.append, on_chunk=self._take)
         self.recorder.configure(rate_hz=RATE_HZ, chunk_s=CHUNK_S)
         self.recorder.attach(self.source)
+
+    def _take(
+        self, draft: Draft, pages: bytes, mark: str, told: alarms.Chunked, lists: Sequence[Draft]
+    ) -> None:
+        self.chunks.append((draft, pages, mark, told))
+        self.lists += lists
 
     def now(self) -> Instant:
         return Instant(
@@ -259,3 +267,58 @@ def test_marks_can_be_read_back(told: Told) -> None:
     told.recorder.start(FIRST)
     told.hear(0.2)
     assert payload.load(told.chunks[0][2])["next_n"] == 1
+
+
+# --- what proves it -----------------------------------------------------------------------------------------
+
+
+def test_every_chunk_is_listed_by_its_hash_in_its_order(told: Told) -> None:
+    """A list leaves with the chunk that fills it, the last one when the chain is sealed."""
+    told.recorder.start(FIRST)
+    told.hear(0.1 + 0.5 * (LIST_CHUNKS + 1))
+    assert len(told.lists) == 1
+    assert told.recorder.unsealed(stopping=False) == ()  # it is being recorded
+    told.recorder.stop(FIRST)
+    told.close()
+    assert told.recorder.unsealed(stopping=False) == (FIRST,)
+    chain, rest = told.recorder.seal(FIRST)
+    texts = [str(draft.body["list"]) for draft in (*told.lists, *rest)]
+    lines = [line.split("  ") for text in texts for line in text.splitlines()[1:]]
+    assert lines == [
+        [sha256(pages).hexdigest(), f"audio/{n}"] for n, (_, pages, _, _) in enumerate(told.chunks)
+    ]
+    assert [draft.topic for draft in (*told.lists, *rest)] == [
+        f"alarm/{FIRST}/evidence/0",
+        f"alarm/{FIRST}/evidence/{LIST_CHUNKS}",
+    ]
+    assert f" before {digest(texts[0])}\n" in texts[1]
+    assert chain.before == digest(texts[1])
+    assert chain.count == len(told.chunks)
+    assert told.recorder.unsealed(stopping=True) == ()
+
+
+def test_another_run_goes_on_with_the_chain(told: Told) -> None:
+    """What the first one left unsealed is sealed by the next, and what was left out is listed as a gap."""
+    told.recorder.start(FIRST)
+    told.hear(0.3)
+    next_run = Told(now_s=told.now_s + 5)
+    next_run.recorder.restore(FIRST, told.chunks[-1][2])
+    assert next_run.recorder.unsealed(stopping=False) == (FIRST,)
+    next_run.recorder.start(FIRST)
+    next_run.hear(0.2)
+    next_run.recorder.finish()
+    chain, (last,) = next_run.recorder.seal(FIRST)
+    assert chain.start == 0
+    assert chain.count == len(told.chunks) + len(next_run.chunks)
+    assert "# gap restart 5000 ms, 14 numbers left out" in str(last.body["list"])
+
+
+def test_without_what_the_disk_had_a_chain_begins_anew(told: Told) -> None:
+    told.recorder.number_from(FIRST, 1_007)
+    told.recorder.start(FIRST)
+    told.hear(0.2)
+    told.recorder.stop(FIRST)
+    told.close()
+    chain, (only,) = told.recorder.seal(FIRST)
+    assert chain.start == 1_007
+    assert " from 1007 before none\n" in str(only.body["list"])

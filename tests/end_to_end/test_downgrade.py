@@ -26,4 +26,4 @@ async def test_a_newer_outbox_is_left_alone_and_alarms_go_out_from_memory(world:
     await ops.until("sound", lambda: ops.chunks(alarm))
     await world.stop()
     assert path.read_bytes() == before
-    assert {each.name for each in world.state.iterdir()} == {"outbox.db", "last_good.conf"}
+    assert {each.name for each in world.state.iterdir()} == {"outbox.db", "last_good.conf", "evidence"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,7 +75,8 @@ async def test_a_saved_recording_is_verified_with_the_public_key_alone(
         alarm = await recorded(gateway, ops, 4)
         await ops.until("health with the key", lambda: "evidence" in ops.health())
         await until("what was saved", (tmp_path / f"{alarm}.opus.evidence" / "manifest-0.sig").exists)
-        monitor.terminate()
+        monitor.send_signal(signal.SIGINT)  # as Ctrl-C: it saves what it has
+        monitor.wait()
     folder = tmp_path / f"{alarm}.opus.evidence"
     key = tmp_path / "key.pem"
     key.write_text(run("evidence", "key", "--state", gateway.state).stdout)

@@ -87,7 +87,7 @@ def test_a_manifest_without_a_number_or_a_signature_is_kept_as_it_came(tmp_path:
 
 
 def test_every_single_alteration_of_a_file_is_found(saved: Path) -> None:
-    """A byte changed, a cut, a lost file, a new one, two that changed places: 200 times, 10,000 with --long."""
+    """A byte changed, a cut, a file lost, added or moved: 200 times, 10,000 with --long."""
     chance = random.Random(6)
     proving = [path for path in sorted(saved.rglob("*")) if path.is_file()]
     proving = [path for path in proving if path.name not in {"state.json", "events.jsonl"}]
