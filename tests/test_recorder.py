@@ -310,7 +310,7 @@ def test_another_run_goes_on_with_the_chain(told: Told) -> None:
     chain, (last,) = next_run.recorder.seal(FIRST)
     assert chain.start == 0
     assert chain.count == len(told.chunks) + len(next_run.chunks)
-    assert "# gap restart 5000 ms, 14 numbers left out" in str(last.body["list"])
+    assert "# gap restart 5200 ms, 14 numbers left out" in str(last.body["list"])
 
 
 def test_without_what_the_disk_had_a_chain_begins_anew(told: Told) -> None:
