@@ -40,7 +40,7 @@ class Signer(Protocol):
         """The public keys, the one in use last, each vouched for by the one before."""
 
     def sign(self, data: bytes) -> bytes:
-        """Sign with the one in use. 0.05 ms on a PC."""
+        """Sign with the one in use: 0.04 ms on a PC, as good as nothing for the loop."""
 
 
 class Notary:
