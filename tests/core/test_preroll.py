@@ -90,3 +90,15 @@ def test_no_more_than_thirty_seconds_are_kept() -> None:
     room.sounds(45)
     room.source.start()
     assert len(room.got) == 1 + MOST_S * 50
+
+
+def test_what_was_heard_before_the_device_went_away_is_not_taken_for_the_last_seconds() -> None:
+    room = Room()
+    room.opens()
+    room.sounds(1)
+    room.source.take(Failed(at_s=11.0, reason="unplugged"))
+    room.now_s = 60.0
+    room.opens()
+    room.sounds(0.04)
+    room.source.start()
+    assert room.times() == [60.0, 60.0, 60.02]
