@@ -98,6 +98,8 @@ class App:
             now=now,
             accepted=self._accepted,
             tell_wearer=self._tell_wearer,
+            show_test=self._show_test,
+            tested=self._tested,
         )
         self._caretaker = Caretaker(
             systemd=self._systemd,
@@ -353,6 +355,7 @@ class App:
             on_hop=self._gateway.on_hop,
             on_command=self._gateway.on_command,
             on_retained_state=self._gateway.on_retained_alarm,
+            on_test=self._gateway.on_test,
             on_adopted=self._caretaker.tell,
             on_outbox_replaced=self._gateway.on_outbox_replaced,
             on_forgotten=self._gateway.on_forgotten,
@@ -389,6 +392,7 @@ class App:
             refused=tuple(str(error) for error in self._refused),
             warnings=tuple(str(problem) for problem in self._warnings),
             evidence=self._gateway.notary.body,
+            tests=self._gateway.tests,
         )
 
     def _status(self, health: Health) -> str:
@@ -406,6 +410,13 @@ class App:
     def _accepted(self, by: Literal["disk", "broker"]) -> None:
         if self._gpio is not None:
             self._gpio.accepted(by)
+
+    def _tested(self) -> None:
+        self._caretaker.tell()
+
+    def _show_test(self) -> None:
+        if self._gpio is not None:
+            self._gpio.show_test()
 
     # --- the configuration ----------------------------------------------------------------------------------
 

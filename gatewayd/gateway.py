@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Final, Literal, Protocol, TypeAlias
 
+from gatewayd.alarm_journal import tell_journal
 from gatewayd.announcer import ANNOUNCED, Announcer
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
-from gatewayd.core import command, coverage, desk, owntracks, payload, tags, topic
+from gatewayd.core import command, coverage, desk, drill, payload, tags, topic
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
@@ -27,12 +28,10 @@ from gatewayd.core.model import (
     Draft,
     Fix,
     Instant,
-    Keep,
     Message,
-    MessageClass,
+    Mode,
     Press,
     State,
-    Subject,
     Tag,
     TagEvent,
     TagReport,
@@ -41,12 +40,14 @@ from gatewayd.core.model import (
 from gatewayd.core.next_ids import NextIds, Seeds
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
-from gatewayd.core.track import Track
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
+from gatewayd.driller import Driller
 from gatewayd.notary import Notary
 from gatewayd.recorder import RECORDING, Recorder
+from gatewayd.records import read_records
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
+from gatewayd.whereabouts import ONLY, PLACE, Whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,6 @@ EARLY: Final = 10_000
 CHUNKS_UNTOLD: Final = 1_000
 SEEN_S: Final = 30.0  # a tag heard this recently counts as heard, in the STATUS line
 
-_Value = TypeVar("_Value")
-_MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALARM_CLOSED}
 
 # The kinds of record in the outbox.
 TAG: Final = "tag"
@@ -65,7 +64,8 @@ NEXT: Final = "next_alarm"
 ALARM: Final = "alarm"
 REPLY: Final = "reply"
 COVERAGE: Final = coverage.KIND
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, ANNOUNCED)
+DRILL: Final = drill.KIND
+RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, ANNOUNCED, DRILL, PLACE)
 
 
 Effect: TypeAlias = alarms.Effect | desk.SaveReply | desk.ForgetReply
@@ -92,24 +92,40 @@ class Gateway:
         now: Callable[[], Instant],
         accepted: Callable[[Literal["disk", "broker"]], None],
         tell_wearer: Callable[[str, Told], None] = lambda _tag, _told: None,
+        show_test: Callable[[], None] = lambda: None,
+        tested: Callable[[], None] = lambda: None,
     ) -> None:
-        """`accepted` tells the room that an alarm is safe, `tell_wearer` a tag; silent unless configured."""
+        """`accepted` tells the room that an alarm is safe, `tell_wearer` a tag; silent unless configured.
+
+        `show_test` shows in the room that a press was a test and has arrived; `tested`: health has news of
+        tests.
+        """
         self.sender: Sender  # the uplink, which is made after the gateway and may be made anew
         self._now = now
         self._accepted = accepted
         self._tell_wearer = tell_wearer
+        self._show_test = show_test
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
         self._presences: dict[str, TagPresence] = {}
         self._saved: dict[str, Instant] = {}
         self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
-        self._track = Track()
+        self._whereabouts = Whereabouts(config, now=now)
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
         self.notary = Notary(now=now)
         self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
         self._announcer = Announcer(now=now, publish=self.publish, store=lambda put: self._store(put, None))
+        self.visiting = False  # a visit is going on, for `[gps] publish = visit`
+        self._driller = Driller(
+            config,
+            now=now,
+            new_id=self._new_id,
+            publish=self.publish,
+            store=lambda record: self._store({(DRILL, ONLY): record}, None),
+            changed=tested,
+        )
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -119,9 +135,13 @@ class Gateway:
         self._roster = Roster(config.tags)
         self._tags = {tag.name: tag for tag in config.tags}
         self._supervisor.configure(config.tags)
-        audio = config.audio
+        self._driller.configure(config)
+        self._whereabouts.configure(config)
         self._settings = alarms.Settings(
-            audio=audio.enabled, duration_s=audio.duration_s, listen_basis=audio.listen_basis
+            audio=config.audio.enabled,
+            duration_s=config.audio.duration_s,
+            listen_basis=config.audio.listen_basis,
+            test_audio=config.test.microphone,
         )
         if self._early is None:
             self._provide_alarm_ids()
@@ -137,8 +157,10 @@ class Gateway:
         for alarm, mark in records.get(RECORDING, {}).items():
             self.recorder.restore(alarm, mark)
         self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
-        self._replies = _read(REPLY, records, desk.from_json)
-        self._alarms = _read(ALARM, records, alarms.from_json)
+        self._driller.restore(records.get(DRILL, {}).get(ONLY))
+        self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
+        self._replies = read_records(REPLY, records, desk.from_json)
+        self._alarms = read_records(ALARM, records, alarms.from_json)
         for known in self._alarms.values():
             if known.audio.wanted and known.audio.recorded_in is None:
                 self.recorder.began(known.id, known.pressed)
@@ -154,11 +176,13 @@ class Gateway:
         for name, text in records.get(TAG, {}).items():
             self._presences.setdefault(name, TagPresence.from_json(text))
         self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
+        self._driller.restore(records.get(DRILL, {}).get(ONLY))
+        self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
         for alarm, mark in records.get(RECORDING, {}).items():
             if alarm not in self._alarms:
                 self.recorder.restore(alarm, mark)
-        self._replies = {**_read(REPLY, records, desk.from_json), **self._replies}
-        for known in _read(ALARM, records, alarms.from_json).values():
+        self._replies = {**read_records(REPLY, records, desk.from_json), **self._replies}
+        for known in read_records(ALARM, records, alarms.from_json).values():
             self._step(alarms.Adopted(alarm=known))
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
 
@@ -170,6 +194,8 @@ class Gateway:
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
         records |= self._announcer.records
+        records[DRILL, ONLY] = self._driller.record
+        records |= self._whereabouts.record(anew=True)
         self._store(records, self._supervisor.record.save(self._now()))
 
     def on_outbox_replaced(self) -> None:
@@ -184,11 +210,11 @@ class Gateway:
             self._store({}, self._supervisor.record.save(self._now(), stopped=True))
 
     def _store(self, records: Put, changes: Changes | None) -> None:
-        """Store records, and what is due of the record of coverage with them."""
+        """Store records, what is due of the record of coverage with them, and where we are."""
         put = {} if changes is None else {(COVERAGE, key): text for key, text in changes.put.items()}
         forget = () if changes is None else tuple((COVERAGE, key) for key in changes.forget)
         if records or put:
-            self.sender.send(Batch(records={**records, **put}, forget=forget))
+            self.sender.send(Batch(records={**records, **put, **self._whereabouts.record()}, forget=forget))
 
     def _provide_alarm_ids(self) -> None:
         """Store what each tag's next alarm id is made from before it is needed."""
@@ -230,6 +256,9 @@ class Gateway:
         heard = self._at(heard_s)
         presence, press = observe(before, tag, report, heard, rssi_dbm)
         if press is not None:
+            press = self._driller.judge(press, self._meant)
+            if press.mode is Mode.TEST:
+                presence = replace(presence, last_test=heard)
             self._press(press, {(TAG, tag.name): presence.to_json()})
             self._saved[tag.name] = heard
         elif presence.due(self._saved.get(tag.name), heard):
@@ -246,7 +275,8 @@ class Gateway:
     def on_wired_press(self, heard: Instant) -> None:
         """The wired button was pressed."""
         if not self._postponed(partial(self.on_wired_press, heard)):
-            self._press(Press(tag=WIRED, event=TagEvent.PRESS, heard=heard), {})
+            press = Press(tag=WIRED, event=TagEvent.PRESS, heard=heard)
+            self._press(self._driller.judge(press, self._meant), {})
 
     def _postponed(self, act: Callable[[], None], said: object = None) -> bool:
         """Whether it is too early; then `act` is done after the restore, once of all that `said` the same."""
@@ -265,46 +295,26 @@ class Gateway:
         pressed = alarms.Pressed(
             press=press,
             next_alarm_id=self._next_ids.give(press),
-            position=self._position(now),
-            recent=self._track.recent,
+            position=self._whereabouts.position(),
+            recent=self._whereabouts.recent,
             decided=now,
+            test_s=self._driller.left_s(press),
         )
-        self._step(pressed, records)
+        self._step(pressed, {**records, **self._whereabouts.record()})
 
     # --- where we are ---------------------------------------------------------------------------------------
 
     def on_fix(self, fix: Fix) -> None:
         """Take a fix."""
-        now = self._now()
-        self._track.take(fix, now, subject=self._config.gateway.kind)
-        self._tell_position(now)
+        self._whereabouts.take(fix)
+        self._tell_position()
 
-    def _position(self, now: Instant) -> Body | None:
-        gateway = self._config.gateway
-        hub = None
-        if gateway.kind is Subject.HUB and gateway.latitude is not None and gateway.longitude is not None:
-            hub = (gateway.latitude, gateway.longitude)
-        return self._track.position(now, subject=gateway.kind, hub=hub)
-
-    def _tell_position(self, now: Instant) -> None:
-        where = self._position(now)
-        if where is None:
-            return
-        self._step(alarms.Positioned(position=where))
-        always = self._config.gps.publish == "always"
-        if self._track.due(now, alarm_open=self.open_alarms > 0, always=always):
-            self.publish(
-                Draft(
-                    topic=topic.POSITION,
-                    message_class=MessageClass.POSITION,
-                    keep=Keep.WHEN_WAITING,
-                    at=now,
-                    body=where,
-                )
-            )
-            told = owntracks.location(where, self._config.owntracks.topic, self._config.gateway.id, now)
-            if told is not None:
-                self.publish(told)
+    def _tell_position(self) -> None:
+        where = self._whereabouts.position()
+        if where is not None:
+            self._step(alarms.Positioned(position=where))
+            for draft in self._whereabouts.due(where, self._alarms.values(), visiting=self.visiting):
+                self.publish(draft)
 
     # --- what ops say ---------------------------------------------------------------------------------------
 
@@ -319,9 +329,19 @@ class Gateway:
             self._now(),
             self._settings,
             record=self._supervisor.record,
+            drill=lambda given: self._driller.obey(given, self._meant),
         )
         self._carry_out(effects)
         self.notary.asked(incoming, effects)
+
+    def on_test(self, payload: bytes) -> None:
+        """Our own test message came back from the broker."""
+        self._driller.on_back(payload)
+
+    @property
+    def tests(self) -> Body:
+        """What health tells of tests."""
+        return self._driller.body(self._presences)
 
     def on_retained_alarm(self, name: str, body: bytes) -> None:
         """Adopt an open alarm that the broker holds and our disk does not know."""
@@ -354,8 +374,11 @@ class Gateway:
         self._step(alarms.Ticked())
         numbered = {name for name, presence in self._presences.items() if presence.numbered}
         self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
-        self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
+        self._tell_position()  # an old one is told too, as such; a hub's needs no fix
         self._supervisor.tick(self._presences)
+        self._driller.tick()
+        self._replies, forgotten = desk.forget_old(self._replies, self._now())
+        self._carry_out(forgotten)
         self._store({}, self._supervisor.changes(alone=True))
         self._seal()
 
@@ -369,6 +392,11 @@ class Gateway:
     def open_alarms(self) -> int:
         """How many alarms wait for people."""
         return sum(alarm.open for alarm in self._alarms.values())
+
+    @property
+    def _meant(self) -> set[str]:
+        """Whose alarms are open and meant."""
+        return {alarm.source for alarm in self._alarms.values() if alarm.open and alarm.mode is Mode.ACTUAL}
 
     @property
     def hearing(self) -> int:
@@ -401,7 +429,7 @@ class Gateway:
                 case alarms.StopAudio():
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
-                    _log(effect.draft)
+                    tell_journal(effect.draft)
                     self.notary.note(effect.draft)
                     if (told := to_wearer(effect.draft)) is not None:
                         self._tell(*told)
@@ -465,8 +493,11 @@ class Gateway:
 
     def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
         """Tell the room, and the journal, that an alarm is safe from now on."""
-        self._accepted(by)
         known = self._alarms.get(alarm)
+        if known is not None and known.mode is Mode.TEST:
+            self._show_test()
+        else:
+            self._accepted(by)
         if known is not None and known.stored is None and known.confirmed is None:  # the first of the two
             self._tell(alarm, Told.STORED)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
@@ -481,30 +512,3 @@ class Gateway:
 
 def _seeds(seeds: Seeds) -> dict[RecordKey, str]:
     return {(NEXT, tag): seed for tag, seed in seeds.items()}
-
-
-def _read(
-    kind: str, records: Mapping[str, Mapping[str, str]], from_json: Callable[[str], _Value]
-) -> dict[str, _Value]:
-    """Read the records of a kind. A damaged one is told and left out: the others still count."""
-    found: dict[str, _Value] = {}
-    for name, text in records.get(kind, {}).items():
-        try:
-            found[name] = from_json(text)
-        except ValueError as error:
-            logger.error("the record %s %s is damaged and left out: %s", kind, name, error)
-    return found
-
-
-def _log(draft: Draft) -> None:
-    """Tell the journal of an alarm's event; positions are left out."""
-    where = topic.parse(draft.topic)
-    if where is None or where.kind is not topic.Kind.ALARM_EVENT or draft.body["type"] == "position":
-        return
-    kind = str(draft.body["type"])
-    tag = draft.body.get("tag")
-    name = str(tag["id"]) if isinstance(tag, Mapping) else None
-    message_id = _MESSAGE_IDS.get(kind, MessageId.ALARM_CHANGED)
-    level = logging.WARNING if kind in {"raised", "repeated"} else logging.INFO
-    extra = fields(message_id, alarm=where.alarm, tag=name)
-    logger.log(level, "alarm %s: %s (%s)", where.alarm, kind, draft.body["mode"], extra=extra)

@@ -20,6 +20,7 @@ _SCHEMA = {
     Kind.HEALTH: "health",
     Kind.POSITION: "position",
     Kind.REPLY: "reply",
+    Kind.TEST: "test",
     Kind.TAG: "tag",
     Kind.ALARMS: "alarms",
     Kind.ALARM_EVENT: "alarm-event",
@@ -33,6 +34,8 @@ _COMMAND = {
     "alarm/close": "close",
     "listen/start": "listen_start",
     "listen/stop": "listen_stop",
+    "test/run": "test_run",
+    "test/press_window": "press_window",
     "coverage/get": "coverage_get",
 }
 

@@ -33,9 +33,10 @@ from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, COVERAGE, EARLY, NEXT, REPLY, TAG, Gateway
+from gatewayd.gateway import ALARM, COVERAGE, DRILL, EARLY, NEXT, REPLY, TAG, Gateway
 from gatewayd.recorder import RECORDING
 from gatewayd.uplink import Batch
+from gatewayd.whereabouts import PLACE
 
 ADDRESS = "C4:11:22:33:44:55"
 TAG_NAME = "nurse-1-tag"
@@ -55,6 +56,10 @@ def configured(more: str = "") -> Config:
     layers = Layers()
     layers.add((CONFIGURATION + more).encode(), "gatewayd.conf")
     return assemble(layers, credentials=None, machine_id="0" * 32).config
+
+
+def configured_plain() -> Config:
+    return configured()
 
 
 @dataclass
@@ -90,21 +95,28 @@ class Room:
     accepted: list[str] = field(default_factory=list)
     told: list[tuple[str, Told]] = field(default_factory=list)
     now_s: float = 1_000.0
+    boot: str = "b"
+    shown: int = 0  # tests that were shown in the room
+    config: Config = field(default_factory=configured_plain)
     source: ClockSource = ClockSource.NTP
 
     def __post_init__(self) -> None:
         self.gateway = Gateway(
-            configured(),
+            self.config,
             run="run",
             now=self.now,
             accepted=self.accepted.append,
             tell_wearer=lambda tag, told: self.told.append((tag, told)),
+            show_test=self.show_test,
         )
         self.gateway.sender = self.disk
 
+    def show_test(self) -> None:
+        self.shown += 1
+
     def now(self) -> Instant:
         return Instant(
-            boot="b",
+            boot=self.boot,
             mono_s=self.now_s,
             wall_s=1_700_000_000 + self.now_s,
             source=self.source,
@@ -118,6 +130,10 @@ class Room:
             address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data}
         )
         self.gateway.on_advertisement(advertisement)
+
+    def fix(self) -> Fix:
+        """A good one, now."""
+        return Fix(mode=FixMode.FIX_3D, received=self.now(), lat=52.0, lon=4.0, hdop=1.0, satellites=9)
 
     def beat(self) -> None:
         """Hear a plain BTHome frame that nobody pressed."""
@@ -273,13 +289,16 @@ async def test_how_far_an_alarm_has_come_is_in_its_state(room: Room) -> None:
 
 
 async def test_a_replaced_database_gets_all_that_must_outlive_a_restart(room: Room) -> None:
-    """Tags, next ids, open alarms and replies, from memory."""
+    """Tags, next ids, open alarms and replies, tests and where we are, from memory."""
+    room.gateway.on_fix(room.fix())
     room.press()
     (raised,) = room.disk.events("raised")
     room.command("alarm/accept", alarm=raised["alarm"])
     known, room.disk.records = room.disk.records, {}
     room.gateway.on_outbox_replaced()
     assert room.disk.records.pop(COVERAGE)
+    assert room.disk.records.pop(DRILL)
+    assert room.disk.records.pop(PLACE) == known.pop(PLACE)
     assert room.disk.records == known
     assert set(known) == {TAG, NEXT, ALARM, REPLY}
 
@@ -328,9 +347,7 @@ async def test_positions_are_told_while_an_alarm_is_open_and_not_else(room: Room
     def drive(seconds: int) -> None:
         for _ in range(seconds):
             room.now_s += 1
-            room.gateway.on_fix(
-                Fix(mode=FixMode.FIX_3D, received=room.now(), lat=52.0, lon=4.0, hdop=1.0, satellites=9)
-            )
+            room.gateway.on_fix(room.fix())
             room.gateway.on_tick()
 
     drive(20)

@@ -21,7 +21,14 @@ MAY_IMPORT = {
     "announcer": {"core", "config", "__init__"},
     "caretaker": {"core", "edge"},
     "notary": {"core", "config", "edge", "recorder", "uplink"},
-    "gateway": {"core", "config", "announcer", "recorder", "notary", "supervisor", "uplink"},
+    "alarm_journal": {"core"},
+    "records": set(),
+    "driller": {"core", "config"},
+    "whereabouts": {"core", "config"},
+    "gateway": {
+        "core", "config", "alarm_journal", "announcer", "driller", "notary", "recorder", "records",
+        "supervisor", "uplink", "whereabouts",
+    },
     "timekeeper": {"edge"},
     "app": {"core", "config", "edge", "uplink", "gateway", "caretaker", "timekeeper"},
     "run": {"core", "config", "edge", "app"},
@@ -50,7 +57,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "__init__": set(),
-}
+}  # fmt: skip
 IMPURE = {
     "asyncio", "time", "logging", "sqlite3", "socket", "threading", "subprocess", "os", "random", "secrets",
     "pathlib", "selectors", "bleak", "dbus_fast", "paho", "alsaaudio", "serial", "gpiozero", "systemd",

@@ -31,6 +31,7 @@ from gatewayd.config.model import (
     Outbox,
     OwnTracks,
     Radio,
+    Test,
 )
 from gatewayd.config.problem import Entry, Place, Problem, shown
 from gatewayd.config.tags import build_tags, check_tags
@@ -169,6 +170,11 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         gps=Gps(source=value(settings.GPS_SOURCE), publish=value(settings.GPS_PUBLISH)),
         audio=_audio(layers),
         gpio=_gpio(layers),
+        test=Test(
+            daily_at_s=value(settings.TEST_DAILY_AT),
+            overdue_after_s=value(settings.TEST_OVERDUE_AFTER),
+            microphone=value(settings.TEST_MICROPHONE),
+        ),
         outbox=Outbox(path=value(settings.OUTBOX_PATH), budget_bytes=value(settings.OUTBOX_BUDGET)),
         health=Health(interval_s=value(settings.HEALTH_INTERVAL)),
         home_assistant=HomeAssistant(discovery_prefix=value(settings.HOME_ASSISTANT_PREFIX)),

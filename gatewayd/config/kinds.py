@@ -278,6 +278,11 @@ BROKERS: Final = Kind(
     expected=f"1 to {BROKERS_TRIED} times host[:port], spaces between, each once, IPv6 as [::1]:1883",
     read=_hosts,
 )
+TIME_OF_DAY: Final = matching(
+    "a time of day such as 04:00",
+    r"([01][0-9]|2[0-3]):[0-5][0-9]",
+    lambda text: int(text[:2]) * 3600.0 + int(text[3:]) * 60.0,
+)
 SOURCE: Final = Kind(expected="serial:/dev/DEVICE[@BAUD], gpsd://HOST[:PORT] or none", read=_source)
 EVENTS: Final = Kind(
     expected=f"none, or some of {' '.join(event for event in TagEvent if event is not TagEvent.NONE)}",

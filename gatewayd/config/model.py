@@ -86,6 +86,15 @@ class Gpio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    __test__ = False  # to pytest, which takes what is called Test for one
+
+    daily_at_s: float | None  # after midnight UTC; None: no daily test
+    overdue_after_s: float
+    microphone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
     path: Path | None  # None: outbox.db in the state directory
     budget_bytes: int
@@ -117,6 +126,7 @@ class Config:
     gps: Gps
     audio: Audio
     gpio: Gpio
+    test: Test
     outbox: Outbox
     health: Health
     home_assistant: HomeAssistant

@@ -57,6 +57,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "gpio": "What is wired to the pins, by BCM number, 0 to 27. Not set: not wired.",
     "alarm": "No settings yet.",
     "visit": "No settings yet.",
+    "test": "Tests of the gateway and of the tags.",
     "outbox": "What waits for the broker, on disk.",
     "health": "What the gateway says of itself.",
     "home_assistant": "Devices that Home Assistant finds by itself.",
@@ -181,6 +182,14 @@ GPIO_POWER_SENSE: Final = _add("gpio", "power_sense", _PIN, "",
     "High while the vehicle gives power.")
 GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
     "Whether light and buzzer keep still on an alarm, so that nobody near learns of it.")
+
+TEST_DAILY_AT: Final = _add("test", "daily_at", optional(kinds.TIME_OF_DAY), "04:00",
+    "When a message goes to the broker and back each day, UTC; up to an hour later, by the gateway's id, so"
+    " that a fleet does not do it at once. Nothing: never.")
+TEST_OVERDUE_AFTER: Final = _add("test", "overdue_after", kinds.duration("1h", "366d"), "30d",
+    "A tag that was not pressed as a test for this long is listed in health.")
+TEST_MICROPHONE: Final = _add("test", "microphone", kinds.BOOLEAN, "no",
+    "Whether a press that is a test opens the microphone.")
 
 OUTBOX_PATH: Final = _add("outbox", "path", optional(kinds.PATH), "",
     "The database file. Not set: outbox.db in the state directory.")

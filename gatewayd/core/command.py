@@ -23,6 +23,8 @@ ID_LENGTH: Final = 128  # characters of a command's id: a UUID has 36, a URN som
 NAME_LENGTH: Final = 100  # of a person's name
 TEXT_LENGTH: Final = 2_000  # of a lesson: a page; the alarm's state carries it
 LONGEST_LISTEN_S: Final = 3_600  # a listener who forgot to stop is cut off after an hour
+LONGEST_WINDOW_S: Final = 3_600  # while one is open a press calls nobody: a team tests within an hour
+WINDOW_TAGS: Final = 1_000  # more than any gateway has
 TOPIC_LENGTH: Final = 256  # bytes of a response topic
 
 
@@ -109,6 +111,21 @@ class ListenStop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TestRun:
+    """`test/run`: try the way to the broker and back now; health tells how it went."""
+
+    __test__ = False  # to pytest, which takes what is called Test for one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PressWindow:
+    """`test/press_window`: presses of these tags are tests for so long from now; 0: no more."""
+
+    tags: tuple[str, ...]
+    for_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageGet:
     """`coverage/get`: was this tag heard then? A question: without effect, and answered anew each time."""
 
@@ -127,6 +144,14 @@ class Command:
     id: str  # the idempotency key
     actor: Actor
     order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillCommand:
+    """A command about tests, which no alarm hears of."""
+
+    id: str  # the idempotency key
+    order: TestRun | PressWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +191,7 @@ class _Refused(Exception):  # noqa: N818 a turn of the parser, caught in this mo
         self.message = message
 
 
-def read(incoming: Incoming, now: Instant) -> Command | CoverageGet | Reply:
+def read(incoming: Incoming, now: Instant) -> Command | DrillCommand | CoverageGet | Reply:
     """Return the command or question that came in, or the reply that refuses it.
 
     Never raises, whatever the bytes are.
@@ -187,6 +212,8 @@ def read(incoming: Incoming, now: Instant) -> Command | CoverageGet | Reply:
         return Reply(id=command_id, at=now, code=refused.code, message=refused.message)
     if isinstance(order, CoverageGet):
         return order
+    if isinstance(order, TestRun | PressWindow):
+        return DrillCommand(id=command_id, order=order)
     return Command(id=command_id, actor=actor, order=order)
 
 
@@ -297,6 +324,22 @@ def _listen_stop(_fields: Mapping[str, payload.Plain]) -> ListenStop:
     return ListenStop()
 
 
+def _test_run(_fields: Mapping[str, payload.Plain]) -> TestRun:
+    return TestRun()
+
+
+def _press_window(fields: Mapping[str, payload.Plain]) -> PressWindow:
+    tags, for_s = fields.get("tags"), fields.get("for_s")
+    if not isinstance(tags, list) or not 1 <= len(tags) <= WINDOW_TAGS:
+        raise _wrong("tags", f"a list of 1 to {WINDOW_TAGS} tags' ids", tags)
+    names = [tag for tag in tags if isinstance(tag, str) and topic.is_id(tag)]
+    if len(names) != len(tags):
+        raise _wrong("tags", "tags' ids", tags)
+    if not isinstance(for_s, int) or isinstance(for_s, bool) or not 0 <= for_s <= LONGEST_WINDOW_S:
+        raise _wrong("for_s", f"a whole number of seconds from 0 to {LONGEST_WINDOW_S}", for_s)
+    return PressWindow(tags=tuple(names), for_s=for_s)
+
+
 def _coverage_get(fields: Mapping[str, payload.Plain]) -> CoverageGet:
     tag = fields.get("tag")
     if not isinstance(tag, str) or not topic.is_id(tag):
@@ -307,13 +350,17 @@ def _coverage_get(fields: Mapping[str, payload.Plain]) -> CoverageGet:
     )
 
 
-_ORDERS: Final[Mapping[str, Callable[[Mapping[str, payload.Plain]], Order | CoverageGet]]] = MappingProxyType(
+_ORDERS: Final[
+    Mapping[str, Callable[[Mapping[str, payload.Plain]], Order | TestRun | PressWindow | CoverageGet]]
+] = MappingProxyType(
     {
         "alarm/received": _received,
         "alarm/accept": _accept,
         "alarm/close": _close,
         "listen/start": _listen_start,
         "listen/stop": _listen_stop,
+        "test/run": _test_run,
+        "test/press_window": _press_window,
         "coverage/get": _coverage_get,
     }
 )

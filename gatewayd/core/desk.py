@@ -7,7 +7,7 @@ same way; nothing is kept of it, so noise fills neither memory nor disk; nor of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from gatewayd.core import payload
 from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
 from gatewayd.core.alarm.model import elapsed_s
-from gatewayd.core.command import Code, CoverageGet, Incoming, Reply, read
+from gatewayd.core.command import Code, CoverageGet, DrillCommand, Incoming, Reply, read
 from gatewayd.core.coverage import Record
 from gatewayd.core.coverage import answer as coverage
 from gatewayd.core.model import ClockSource, Instant
@@ -42,9 +42,18 @@ class ForgetReply:
 
 
 def answer(
-    alarms: Alarms, replies: Replies, incoming: Incoming, now: Instant, settings: Settings, *, record: Record
+    alarms: Alarms,
+    replies: Replies,
+    incoming: Incoming,
+    now: Instant,
+    settings: Settings,
+    *,
+    record: Record,
+    drill: Callable[[DrillCommand], Reply],
 ) -> tuple[Alarms, Replies, tuple[Effect | SaveReply | ForgetReply, ...]]:
     """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
+
+    `drill` carries out what is about tests.
 
     As with `step`, everything asked to be published and saved belongs into one transaction.
     """
@@ -55,7 +64,11 @@ def answer(
         return alarms, replies, (_publish(replies[command.id], incoming),)
     if isinstance(command, Reply):
         return alarms, replies, (_publish(command, incoming),)
-    alarms, effects = step(alarms, Commanded(command=command), now, settings)
+    effects: tuple[Effect, ...]
+    if isinstance(command, DrillCommand):
+        effects = (drill(command),)
+    else:
+        alarms, effects = step(alarms, Commanded(command=command), now, settings)
     done: list[Effect | SaveReply | ForgetReply] = []
     for effect in effects:
         if isinstance(effect, Reply):
@@ -99,12 +112,20 @@ def _publish(reply: Reply, incoming: Incoming) -> Publish:
     return Publish(draft=reply.draft(incoming.response_topic, incoming.correlation))
 
 
-def _remember(replies: Replies, reply: Reply, now: Instant) -> tuple[Replies, list[ForgetReply]]:
-    """Return the replies with this one, without those that are too old or too many.
+def forget_old(replies: Replies, now: Instant) -> tuple[Replies, tuple[ForgetReply, ...]]:
+    """Return the replies without those that are too old: their words may name people."""
+    kept = _recent(replies, now)
+    return kept, tuple(ForgetReply(command=name) for name in replies if name not in kept)
 
-    One of an earlier boot whose age no clock can tell is kept: only their number bounds those.
-    """
-    kept = {name: old for name, old in replies.items() if not REMEMBER_S < elapsed_s(old.at, now) < inf}
+
+def _recent(replies: Replies, now: Instant) -> dict[str, Reply]:
+    """Without the old ones. One of an earlier boot whose age no clock can tell is kept."""
+    return {name: old for name, old in replies.items() if not REMEMBER_S < elapsed_s(old.at, now) < inf}
+
+
+def _remember(replies: Replies, reply: Reply, now: Instant) -> tuple[Replies, list[ForgetReply]]:
+    """Return the replies with this one, without those that are too old or too many."""
+    kept = _recent(replies, now)
     excess = len(kept) - (REMEMBER_MAX - 1)
     for name in sorted(kept, key=lambda name: kept[name].at.wall_s)[: max(excess, 0)]:
         del kept[name]

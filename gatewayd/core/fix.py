@@ -200,7 +200,7 @@ def position(
     return {
         **_told(fix),
         **_present(fix_at=fix.received, age_s=_rounded(age_s, 1)),
-        "trusted": fresh and _good(fix),
+        "trusted": fresh and is_good(fix),
         "subject": subject.value,
         "method": (Method.GNSS if fresh else Method.LAST_KNOWN).value,
     }
@@ -228,7 +228,7 @@ def _decoded(fix: Fix) -> Body:
     return {
         **_told(fix),
         **_present(fix_at=fix_at),
-        "trusted": fix.lat is not None and _good(fix),
+        "trusted": fix.lat is not None and is_good(fix),
         "subject": Subject.VEHICLE.value,  # as long as the configuration does not say "hub"
         "method": Method.GNSS.value,
     }
@@ -245,7 +245,7 @@ def _told(fix: Fix) -> Body:
     }
 
 
-def _good(fix: Fix) -> bool:
+def is_good(fix: Fix) -> bool:
     """Whether a fix, new, can be trusted: from satellites, and not known to be worse than 50 m.
 
     A receiver that tells neither error nor dilution is taken at its word that the fix is valid.

@@ -114,6 +114,7 @@ class Facts:
     refused: tuple[str, ...] = ()  # what is wrong with a new configuration that we do not run on
     warnings: tuple[str, ...] = ()  # what is missing around the one we run on: credentials, files
     evidence: Body = field(default_factory=dict)  # the public keys that recordings are signed with
+    tests: Body = field(default_factory=dict)  # `drill.Drills.body`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +310,7 @@ def _body(
             "versions": dict(host.versions) or None,
             "counters": dict(facts.counters) or None,
             "evidence": facts.evidence or None,
+            "tests": facts.tests or None,
             "configuration": _known(
                 {
                     "state": "refused" if facts.refused else "ok",

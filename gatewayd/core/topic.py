@@ -14,6 +14,7 @@ HEALTH: Final = "health"
 POSITION: Final = "position"
 REPLY: Final = "reply"
 ALARMS: Final = "alarms"
+TEST: Final = "test"  # goes to the broker, and comes back to the gateway itself
 
 # What the daemon subscribes to, below its base: commands, its own retained alarms (to adopt those that its
 # disk does not know) and its own status (to repeat the birth when the will came after it).
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     POSITION = "position"
     REPLY = "reply"
     ALARMS = "alarms"
+    TEST = "test"
     TAG = "tag"
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
@@ -130,7 +132,7 @@ def below(prefix: str, topic: str) -> tuple[str, str] | None:
 def parse(topic: str) -> Topic | None:
     """Parse a topic below the base. None when the contract has no such topic, or none this version knows."""
     match topic.split("/"):
-        case ["status" | "health" | "position" | "reply" | "alarms" as name]:
+        case ["status" | "health" | "position" | "reply" | "alarms" | "test" as name]:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)

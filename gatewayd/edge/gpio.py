@@ -56,6 +56,8 @@ _ACCEPTED: Final[dict[str, _Pattern]] = {
     "disk": ((False, 0.3), (True, 0.6), (False, 0.3)),
     "broker": ((False, 0.3), *(((True, 0.15), (False, 0.15)) * 3), (False, 0.3)),
 }
+# Two long: a test has arrived. No alarm looks like it.
+_TEST: Final[_Pattern] = ((False, 0.3), (True, 0.6), (False, 0.3), (True, 0.6), (False, 0.3))
 
 
 def _library() -> ModuleType:
@@ -142,6 +144,12 @@ class Gpio:
         if not self._silent:
             self._led.once(_ACCEPTED[by])
             self._buzzer.once(_ACCEPTED[by])
+
+    def show_test(self) -> None:
+        """Show that a press was a test and has arrived; no secret, so silence is for the buzzer only."""
+        self._led.once(_TEST)
+        if not self._silent:
+            self._buzzer.once(_TEST)
 
     async def _serve(self) -> None:
         retry_s = self._now().mono_s

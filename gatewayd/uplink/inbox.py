@@ -1,4 +1,4 @@
-"""What comes in: commands, our own status, and, once a run, the alarms the broker knows of us."""
+"""What comes in: commands, our own status and test, and, once a run, the alarms the broker knows of us."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Inbox:
         on_command: OnCommand,
         on_retained_state: OnRetainedState,
         on_adopted: Callable[[], None],
+        on_test: Callable[[bytes], None],
         on_twin: Callable[[], None],
         announce: Callable[[Link], None],
     ) -> None:
@@ -38,6 +39,7 @@ class Inbox:
         self._on_command = on_command
         self._on_retained_state = on_retained_state
         self._on_adopted = on_adopted
+        self._on_test = on_test
         self._on_twin = on_twin
         self._announce = announce
         self._adopted = False
@@ -51,13 +53,13 @@ class Inbox:
         """
         self._subscribed = link
         if link.session is not None and not link.session.terms.wildcards:
-            link.subscribe([*map(topic.command, command.NAMES), topic.STATUS])
+            link.subscribe([*map(topic.command, command.NAMES), topic.STATUS, topic.TEST])
         else:
             adopting = [] if self._adopted else [topic.ALARM_STATES]
-            link.subscribe([topic.COMMANDS, topic.STATUS, *adopting])
+            link.subscribe([topic.COMMANDS, topic.STATUS, topic.TEST, *adopting])
 
     def take(self, link: Link, incoming: Incoming) -> None:
-        """A message came in: a command, our own status, or an alarm the broker knows of us."""
+        """A message came in: a command, our own status or test, or an alarm the broker knows of us."""
         below = self._below(incoming.topic)
         parsed = topic.parse(below)
         if below.startswith("cmd/"):
@@ -70,6 +72,8 @@ class Inbox:
                     correlation=incoming.correlation,
                 )
             )
+        elif below == topic.TEST:
+            self._on_test(incoming.payload)
         elif below == topic.STATUS:
             self._own_status(link, _object(incoming.payload))
         elif parsed is not None and parsed.kind is topic.Kind.ALARM_STATE and incoming.retained:

@@ -40,6 +40,7 @@ class Uplink:
     `stamp` makes messages of drafts. `on_hop` is told how far each message of the class `alarm` has come,
     also those of an earlier run; never from inside `send`. `on_command` gets what came in below `cmd/`;
     `on_retained_state` the alarms the broker knows of us, once a run, then `on_adopted`.
+    `on_test` gets our own test message as it comes back.
     `on_outbox_replaced`: the database was damaged and a new one began; whoever keeps records there stores
     them again (messages are cared for). `on_forgotten`: a broker may have lost what it retained; whoever
     keeps alarms tells their states again (what is never stored is cared for). `backlog`: what waits; it
@@ -62,6 +63,7 @@ class Uplink:
         on_hop: OnHop,
         on_command: OnCommand,
         on_retained_state: OnRetainedState,
+        on_test: Callable[[bytes], None] = lambda _payload: None,
         on_adopted: Callable[[], None] = lambda: None,
         on_outbox_replaced: Callable[[], None] = lambda: None,
         on_forgotten: Callable[[], None] = lambda: None,
@@ -99,6 +101,7 @@ class Uplink:
             on_command=on_command,
             on_retained_state=on_retained_state,
             on_adopted=on_adopted,
+            on_test=on_test,
             on_twin=self._condition.on_twin,
             announce=self._announce,
         )

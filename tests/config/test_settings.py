@@ -279,7 +279,7 @@ def test_pre_roll_keeps_30_seconds_at_most() -> None:
         ("[tag wired]\nx = y", "another tag's name, since wired is the wired button's"),
         (
             "[zzzz]\nx = y",
-            "one of [gateway] [mqtt] [radio] [tag NAME] [gps] [audio] [gpio] [alarm] [visit] [outbox]"
+            "one of [gateway] [mqtt] [radio] [tag NAME] [gps] [audio] [gpio] [alarm] [visit] [test] [outbox]"
             " [health] [home_assistant] [owntracks]",
         ),
     ],

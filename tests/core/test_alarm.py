@@ -50,6 +50,7 @@ from gatewayd.core.alarm import (
     step,
     to_json,
 )
+from gatewayd.core.alarm.step import FORGET_S
 from gatewayd.core.command import (
     Accept,
     Actor,
@@ -146,12 +147,14 @@ class World:
         } | more
         position = known.pop("position", None)
         recent = known.pop("recent", ())
+        test_s = known.pop("test_s", None)
         pressed = Pressed(
             press=Press(tag=tag, worker=worker, **known),
             next_alarm_id=self.new_id(),
             position=position,
             recent=recent,
             decided=self.now,
+            test_s=test_s,
         )
         self.do(pressed)
         saved = [effect.alarm for effect in self.effects if isinstance(effect, Save)]
@@ -1129,7 +1132,36 @@ def test_a_test_ends_ten_minutes_after_its_last_press(world: World) -> None:
     assert world[alarm].outcome is Outcome.TEST
 
 
-def test_a_closed_alarm_is_erased_a_day_after_the_broker_had_its_closing(world: World) -> None:
+def test_a_test_ends_with_its_window(world: World) -> None:
+    """However late its last press came, and across a restart."""
+    alarm = world.press(mode=Mode.TEST, test_s=60.0)
+    world.after(50)
+    assert world.press(mode=Mode.TEST, test_s=10.0).id == alarm.id
+    assert from_json(to_json(world[alarm])) == world[alarm]
+    world.after(9.9).do(Ticked())
+    assert world[alarm].open
+    world.after(0.1).do(Ticked())
+    assert not world[alarm].open
+
+
+def test_a_press_after_its_window_is_no_part_of_a_test(world: World) -> None:
+    """Though nothing has closed it yet, and though it is a test itself."""
+    alarm = world.press(mode=Mode.TEST, test_s=60.0)
+    assert world.after(60).press(mode=Mode.TEST).id != alarm.id
+    assert world.press().id not in {
+        alarm.id,
+        *(each.id for each in world.alarms.values() if each.mode is Mode.TEST),
+    }
+
+
+def test_a_test_opens_the_microphone_if_it_is_configured() -> None:
+    world = World(settings=replace(SOUND, test_audio=True))
+    alarm = world.press(mode=Mode.TEST)
+    assert StartAudio(alarm=alarm.id) in world.effects
+    assert world.command(ListenStart(alarm=alarm.id)).code is None
+
+
+def test_a_closed_alarm_is_erased_within_a_day_after_the_broker_had_its_closing(world: World) -> None:
     alarm = world.press()
     world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
     closing = str(world[alarm].closing_id)
@@ -1140,10 +1172,11 @@ def test_a_closed_alarm_is_erased_a_day_after_the_broker_had_its_closing(world: 
     arrived = Hop(alarm=alarm.id, message=closing, kind=HopKind.CONFIRMED, at=world.now)
     assert world.do(arrived) == (Save(alarm=world[alarm]),)
     assert world.do(arrived) == ()
-    world.after(DAY_S).do(Ticked())
+    world.after(FORGET_S).do(Ticked())
     assert alarm.id in world.alarms
     assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
     assert not world.alarms
+    assert FORGET_S < DAY_S
 
 
 def test_a_closed_alarm_whose_closing_was_never_confirmed_is_erased_with_its_state(world: World) -> None:
@@ -1200,7 +1233,7 @@ def full(world: World) -> Alarm:
 def test_an_alarm_comes_back_from_the_disk_as_it_went(world: World) -> None:
     alarm = full(world)
     missing = [name for name in Alarm.__dataclass_fields__ if getattr(alarm, name) is None]
-    assert missing == []
+    assert missing == ["test_s"]  # it is meant
     for each in world.alarms.values():
         assert from_json(to_json(each)) == each
 

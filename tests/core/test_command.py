@@ -23,12 +23,15 @@ from gatewayd.core.command import (
     Code,
     Command,
     CoverageGet,
+    DrillCommand,
     Incoming,
     ListenStart,
     ListenStop,
     Outcome,
+    PressWindow,
     Received,
     Reply,
+    TestRun,
     read,
 )
 from gatewayd.core.coverage import Record
@@ -52,7 +55,7 @@ def incoming(name: str = "alarm/accept", *, retained: bool = False, **more: Any)
     return Incoming(name=name, payload=json.dumps(fields(**more)).encode(), retained=retained)
 
 
-def refused(found: Command | CoverageGet | Reply) -> tuple[str | None, Code | None, str]:
+def refused(found: Command | DrillCommand | CoverageGet | Reply) -> tuple[str | None, Code | None, str]:
     assert isinstance(found, Reply)
     return found.id, found.code, found.message
 
@@ -87,6 +90,29 @@ def test_a_command_is_read(name: str, more: dict[str, Any], order: object, schem
     assert found == Command(id="c-1", actor=Actor(id="desk-3", name="Ada"), order=order)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "order", "schema"),
+    [
+        ("test/run", {}, TestRun(), "test_run"),
+        (
+            "test/press_window",
+            {"tags": ["t-1"], "for_s": 0},
+            PressWindow(tags=("t-1",), for_s=0),
+            "press_window",
+        ),
+        (
+            "test/press_window",
+            {"tags": ["t-1", "wired"], "for_s": 3600},
+            PressWindow(tags=("t-1", "wired"), for_s=3600),
+            "press_window",
+        ),
+    ],
+)
+def test_a_command_about_tests_is_read(name: str, more: dict[str, Any], order: object, schema: str) -> None:
+    check(f"#/$defs/command/$defs/{schema}", fields(**more))
+    assert read(incoming(name, **more), NOW) == DrillCommand(id="c-1", order=order)  # type: ignore[arg-type]
+
+
 def test_an_actor_may_have_no_name() -> None:
     found = read(incoming(actor={"id": "script"}), NOW)
     assert isinstance(found, Command)
@@ -114,6 +140,15 @@ def test_an_actor_may_have_no_name() -> None:
         ("listen/start", {"max_s": True}, "max_s"),
         ("listen/start", {"max_s": "60"}, "max_s"),
         ("alarm/accept", {"actor": {"id": "a\ud800"}}, "id: expected a text"),
+        ("test/run", {"actor": None}, "actor: expected an object"),
+        ("test/press_window", {"for_s": 60}, "tags: expected a list of 1 to 1000 tags' ids, got nothing"),
+        ("test/press_window", {"tags": [], "for_s": 60}, "tags: expected a list of 1 to 1000"),
+        ("test/press_window", {"tags": ["t-1", "a/b"], "for_s": 60}, "tags: expected tags' ids"),
+        ("test/press_window", {"tags": ["t-1", 3], "for_s": 60}, "tags: expected tags' ids"),
+        ("test/press_window", {"tags": ["t-1"]}, "for_s: expected a whole number of seconds from 0 to 3600"),
+        ("test/press_window", {"tags": ["t-1"], "for_s": 3601}, "for_s"),
+        ("test/press_window", {"tags": ["t-1"], "for_s": -1}, "for_s"),
+        ("test/press_window", {"tags": ["t-1"], "for_s": True}, "for_s"),
     ],
 )
 def test_a_wrong_field_is_named(name: str, more: dict[str, Any], expected: str) -> None:
@@ -219,11 +254,17 @@ class Desk:
         self.replies: desk.Replies = {}
         self.record = Record([Tag(name="t-1", format="bthome")], Ear(hearing=Hearing.HEARS, since_s=0.0), NOW)
         self.effects: tuple[object, ...] = ()
+        self.drilled: list[DrillCommand] = []
+
+    def drill(self, command: DrillCommand) -> Reply:
+        """Note the command."""
+        self.drilled.append(command)
+        return Reply(id=command.id, at=NOW, known=True)
 
     def ask(self, command: Incoming, now: Instant = NOW) -> Draft:
         """Answer the command; return the reply."""
         self.alarms, self.replies, self.effects = answer(
-            self.alarms, self.replies, command, now, SETTINGS, record=self.record
+            self.alarms, self.replies, command, now, SETTINGS, record=self.record, drill=self.drill
         )
         drafts = [effect.draft for effect in self.effects if isinstance(effect, Publish)]
         [reply] = [draft for draft in drafts if draft.topic == topic.REPLY]
@@ -275,6 +316,26 @@ def test_replies_are_kept_a_day() -> None:
     ops.ask(incoming(id="c-3"), replace(NOW, mono_s=NOW.mono_s + REMEMBER_S + 1))
     assert set(ops.replies) == {"c-2", "c-3"}
     assert ForgetReply(command="c-1") in ops.effects
+
+
+def test_a_reply_is_forgotten_after_a_day_without_another_command() -> None:
+    ops = Desk()
+    ops.ask(incoming())
+    later = replace(NOW, mono_s=NOW.mono_s + REMEMBER_S)
+    assert desk.forget_old(ops.replies, later) == (ops.replies, ())
+    assert desk.forget_old(ops.replies, replace(later, mono_s=later.mono_s + 1)) == (
+        {},
+        (ForgetReply(command="c-1"),),
+    )
+
+
+def test_a_command_about_tests_has_its_effect_once() -> None:
+    """The same id again gets the same reply."""
+    ops = Desk()
+    for _ in range(2):
+        assert ops.ask(incoming("test/run")).body["ok"]
+    assert ops.drilled == [DrillCommand(id="c-1", order=TestRun())]
+    assert set(ops.replies) == {"c-1"}
 
 
 def test_a_reply_whose_age_nobody_knows_is_kept() -> None:

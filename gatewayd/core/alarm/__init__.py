@@ -11,12 +11,14 @@ The rules, with the figures they bind to:
   on the air: whoever lost the disk does not know that it was heard.
 - After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
   went back), it was long ago: a press then calls for help, and is never just counted.
-- No alarm that is meant is ever closed by the gateway. A test ends 10 min after its last press.
+- No alarm that is meant is ever closed by the gateway. A test ends with its window, or 10 min after its last
+  press where none was announced.
 - Presses of two workers within 2 min verify each other. Two tags of one worker do not; nor does a press that
   failed to prove itself. A tag without a worker counts as somebody of its own.
 - There is one microphone. A recording belongs to the alarm that began it; an alarm raised meanwhile extends
-  it and says where to listen (`recorded_in`). It ends when no open alarm wants it any more. A test does not
-  open it. A closed alarm is listened to only where the configuration records a legal basis, which is told.
+  it and says where to listen (`recorded_in`). It ends when no open alarm wants it any more. A test opens it
+  only if configured. A closed alarm is listened to only where the configuration records a legal basis, which
+  is told.
 - Every transition is told as an event and in the retained state; both go before anything else. Deliveries
   and chunks are noted in the state and wait for its next telling.
 

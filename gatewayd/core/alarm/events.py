@@ -18,6 +18,7 @@ class Settings:
     audio: bool  # [audio] enabled
     duration_s: float  # [audio] duration
     listen_basis: str | None = None  # [audio] listen_basis: why closed alarms may be listened to
+    test_audio: bool = False  # [test] microphone
 
 
 # --- what happened ------------------------------------------------------------------------------------------
@@ -32,6 +33,7 @@ class Pressed:
     position: Body | None = None  # the contract's position object
     recent: tuple[Body, ...] = ()  # up to two positions before it
     decided: Instant  # when the press was known to be one
+    test_s: float | None = None  # how much is left of the window that makes it a test; None: there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,7 @@ class Alarm:
     published: Instant | None = None  # handed to the broker,
     confirmed: Instant | None = None  # and acknowledged by it
     owner: Body | None = None  # who took it
+    test_s: int | None = None  # a test ends so long after it was opened, with its window; None: without one
     audio: Audio = field(default_factory=Audio)
     position: Body | None = None
     positioned: Instant | None = None  # when the last position was told since the call
@@ -198,6 +199,7 @@ def to_json(alarm: Alarm) -> str:
             "positioned": alarm.positioned,
             "closing_id": alarm.closing_id,
             "settled": alarm.settled,
+            "test_s": alarm.test_s,
         }
     )
     return payload.dump({**alarm.body, "local": local})
@@ -296,6 +298,7 @@ def _read(body: Body) -> Alarm:
         stored=delivery.optional_instant("stored_at"),
         confirmed=delivery.optional_instant("confirmed_at"),
         owner=state.optional_actor("owner"),
+        test_s=local.optional_number("test_s"),
         audio=_audio(_Reader(state.object("audio"))),
         position=state.object("position") or None,
         positioned=local.optional_instant("positioned"),
@@ -367,6 +370,9 @@ class _Reader:
         if not isinstance(value, int) or value < 0:
             raise self._wrong(key, "a whole number from 0")
         return value
+
+    def optional_number(self, key: str) -> int | None:
+        return self.number(key) if key in self._body else None
 
     def instant(self, key: str) -> Instant:
         value = self._body.get(key)

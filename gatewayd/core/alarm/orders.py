@@ -87,8 +87,11 @@ def _listen(turn: Turn, actor: Body, order: ListenStart) -> _Refusal:
     alarm = turn.alarms.get(order.alarm)
     if alarm is None or not (alarm.open or turn.settings.listen_basis):
         return Code.REFUSED, f"expected an open alarm: nobody is listened to without one, got {order.alarm}"
-    if alarm.mode is Mode.TEST:
-        return Code.REFUSED, "expected an alarm that is meant: a test does not open the microphone"
+    if alarm.mode is Mode.TEST and not turn.settings.test_audio:
+        return (
+            Code.REFUSED,
+            "expected an alarm that is meant: a test does not open the microphone ([test] microphone)",
+        )
     if not turn.settings.audio:
         return Code.UNAVAILABLE, "expected a microphone, none is configured ([audio] enabled)"
     sound.listen(turn, alarm, turn.settings.duration_s if order.max_s is None else order.max_s, actor)

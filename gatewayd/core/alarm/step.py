@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 from typing import Final, assert_never
 
 from gatewayd.core.alarm import sound
@@ -42,7 +42,9 @@ CORROBORATION_S: Final = 120.0  # presses of two workers this near verify each o
 POSITION_S: Final = 5.0  # between positions of an alarm at first,
 POSITION_DENSE_S: Final = 600.0  # for this long,
 POSITION_LATER_S: Final = 30.0  # and from then on; also between tellings of the state for a position alone
-FORGET_S: Final = 24 * 3600.0  # a closed alarm is erased this long after the broker had its closing
+# A closed alarm is erased this long after the broker had its closing: within the 24 h that are allowed, with
+# two to spare for the hour after which the database's log is emptied too.
+FORGET_S: Final = 22 * 3600.0
 KNOWN_MAX: Final = 1_000  # alarms held; a gateway's own are bounded by its tags, what a broker says is not
 
 
@@ -93,7 +95,10 @@ def _pressed(turn: Turn, event: Pressed) -> None:
     mine = [
         alarm
         for alarm in turn.alarms.values()
-        if alarm.open and alarm.mode is press.mode and alarm.source == press.tag
+        if alarm.open
+        and alarm.mode is press.mode
+        and alarm.source == press.tag
+        and not (alarm.test_s is not None and _test_is_over(alarm, press.heard))
     ]
     if not mine:
         alarm = _raise(turn, event)
@@ -137,6 +142,7 @@ def _raise(turn: Turn, event: Pressed) -> Alarm:
         stated=turn.now,
         decided=event.decided,
         position=event.position,
+        test_s=None if event.test_s is None else ceil(event.test_s),
     )
     turn.effects.append(Spent(alarm=event.next_alarm_id))
     return _call(turn, alarm, Trigger.RAISED, event)
@@ -193,7 +199,7 @@ def _call(turn: Turn, alarm: Alarm, trigger: Trigger, event: Pressed) -> Alarm:
         }
     )
     alarm = turn.tell(alarm, trigger, body, Told(at=event.press.heard, id=alarm.call_id))
-    if turn.settings.audio and alarm.mode is not Mode.TEST:
+    if turn.settings.audio and (alarm.mode is not Mode.TEST or turn.settings.test_audio):
         alarm = sound.listen(turn, alarm, turn.settings.duration_s)
     return alarm
 
@@ -321,12 +327,19 @@ def _ticked(turn: Turn) -> None:
     sound.settle(turn)
     for alarm in list(turn.alarms.values()):
         if alarm.open:
-            if alarm.mode is Mode.TEST and elapsed_s(alarm.pressed, turn.now) > EMERGENCY_S:
+            if alarm.mode is Mode.TEST and _test_is_over(alarm, turn.now):
                 order = Close(alarm=alarm.id, outcome=Outcome.TEST)
                 close(turn, alarm, order, Told(id=derive(alarm.id, "closed")))
         elif _is_done_with(alarm, turn.now):
             turn.forget(alarm.id)
             turn.effects.append(Forget(alarm=alarm.id))
+
+
+def _test_is_over(alarm: Alarm, now: Instant) -> bool:
+    """Say whether a test has ended: with its window, or 10 min after its last press where it has none."""
+    if alarm.test_s is not None:
+        return elapsed_s(alarm.opened, now) >= alarm.test_s
+    return elapsed_s(alarm.pressed, now) > EMERGENCY_S
 
 
 def _is_done_with(alarm: Alarm, now: Instant) -> bool:

@@ -1,0 +1,29 @@
+"""What the journal is told of alarms, with fields that a program may read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from gatewayd.core import topic
+from gatewayd.core.journal import MessageId, fields
+from gatewayd.core.model import Draft
+
+logger = logging.getLogger(__name__)
+
+_MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALARM_CLOSED}
+
+
+def tell_journal(draft: Draft) -> None:
+    """Tell the journal of an alarm's event; positions are left out."""
+    where = topic.parse(draft.topic)
+    if where is None or where.kind is not topic.Kind.ALARM_EVENT or draft.body["type"] == "position":
+        return
+    kind = str(draft.body["type"])
+    tag = draft.body.get("tag")
+    name = str(tag["id"]) if isinstance(tag, Mapping) else None
+    message_id = _MESSAGE_IDS.get(kind, MessageId.ALARM_CHANGED)
+    level = logging.WARNING if kind in {"raised", "repeated"} else logging.INFO
+    extra = fields(message_id, alarm=where.alarm, tag=name)
+    logger.log(level, "alarm %s: %s (%s)", where.alarm, kind, draft.body["mode"], extra=extra)

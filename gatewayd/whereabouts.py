@@ -1,0 +1,78 @@
+"""Where the gateway is while it runs, by its receiver or by its configuration, and when that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from gatewayd.config.model import Config
+from gatewayd.core import owntracks, topic
+from gatewayd.core.alarm import Alarm
+from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Subject
+from gatewayd.core.track import Track
+
+PLACE: Final = "place"  # the kind of its record,
+ONLY: Final = "last"  # which is the only one of its kind
+
+
+class Whereabouts:
+    """Fixes go in; positions come out."""
+
+    def __init__(self, config: Config, *, now: Callable[[], Instant]) -> None:
+        self._now = now
+        self._track = Track()
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Work with a configuration from now on."""
+        gateway = config.gateway
+        self._subject = gateway.kind
+        self._publish = config.gps.publish
+        self._gateway, self._owntracks = gateway.id, config.owntracks.topic
+        self._hub: tuple[float, float] | None = None
+        if gateway.kind is Subject.HUB and gateway.latitude is not None and gateway.longitude is not None:
+            self._hub = (gateway.latitude, gateway.longitude)
+
+    def take(self, fix: Fix) -> None:
+        """Take a fix."""
+        self._track.take(fix, self._now(), subject=self._subject)
+
+    def position(self) -> Body | None:
+        """Where we are now; None: nobody knows."""
+        return self._track.position(self._now(), subject=self._subject, hub=self._hub)
+
+    @property
+    def recent(self) -> tuple[Body, ...]:
+        """Up to two positions before the newest."""
+        return self._track.recent
+
+    def due(self, where: Body, alarms: Iterable[Alarm], *, visiting: bool) -> Iterator[Draft]:
+        """The message on `position`, and OwnTracks', when they are due; they count as told then."""
+        now = self._now()
+        followed = self._publish == "always" or (self._publish == "visit" and visiting)
+        if not self._track.due(now, alarms=alarms, followed=followed):
+            return
+        yield Draft(
+            topic=topic.POSITION,
+            message_class=MessageClass.POSITION,
+            keep=Keep.WHEN_WAITING,
+            at=now,
+            body=where,
+        )
+        told = owntracks.location(where, self._owntracks, self._gateway, now)
+        if told is not None:
+            yield told
+
+    # --- across restarts ------------------------------------------------------------------------------------
+
+    def record(self, *, anew: bool = False) -> Mapping[tuple[str, str], str]:
+        """The record of where we are, to go with what is stored anyway; none when the disk knows.
+
+        `anew`: it knows nothing.
+        """
+        record = self._track.record(anew=anew)
+        return {} if record is None else {(PLACE, ONLY): record}
+
+    def restore(self, record: str | None) -> None:
+        """Take what an earlier run stored."""
+        self._track.restore(record)
