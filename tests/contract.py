@@ -28,6 +28,10 @@ _SCHEMA = {
     Kind.ALARM_EVIDENCE: "evidence",
     Kind.ALARM_EVIDENCE_LIST: "evidence-list",
 }
+# What a broker does not retain. All others stay with it for whoever asks: no address may be in them.
+_PASSING = {Kind.POSITION, Kind.REPLY, Kind.TEST, Kind.ALARM_EVENT, Kind.ALARM_AUDIO, Kind.COMMAND}
+# The parts of an address, as `visit/open` has them.
+_ADDRESS = {"address", "street", "number", "addition", "postcode", "city"}
 _COMMAND = {
     "alarm/received": "alarm",
     "alarm/accept": "alarm",
@@ -66,7 +70,18 @@ def validate(
     if parsed.alarm is not None:
         assert body["alarm"] == parsed.alarm, f"{topic} speaks of alarm {body['alarm']}"
     assert isinstance(body, dict)
+    if parsed.kind not in _PASSING:
+        assert not (told := _keys(body) & _ADDRESS), f"{topic} is retained, and tells {', '.join(told)}"
     return body
+
+
+def _keys(node: object) -> set[str]:
+    """The names of all fields, at any depth."""
+    if isinstance(node, list):
+        return {key for item in node for key in _keys(item)}
+    if not isinstance(node, dict):
+        return set()
+    return set(node) | {key for item in node.values() for key in _keys(item)}
 
 
 def check(reference: str, value: object) -> None:

@@ -167,6 +167,10 @@ def test_nor_does_a_missing_one(field: str) -> None:
         ("cmd/listen/start", {"id": "c", "actor": {"id": "a"}, "alarm": ALARM, "max_s": 0}),
         ("cmd/listen/stop", {"id": "c"}),
         ("cmd/coverage/get", {"id": "c", "actor": {"id": "a"}}),
+        ("cmd/test/run", {"id": "c"}),
+        ("cmd/test/press_window", {"id": "c", "actor": {"id": "a"}, "tags": [], "for_s": 60}),
+        ("cmd/test/press_window", {"id": "c", "actor": {"id": "a"}, "tags": ["t-1"]}),
+        ("test", ENVELOPE),
         ("tag/t-1", {**ENVELOPE, "state": "gone", "heard_since_start": True, "started_at": ENVELOPE["at"]}),
         ("tag/t-1", {**ENVELOPE, "state": "seen"}),
     ],
@@ -191,6 +195,17 @@ def test_other_right_ones_do() -> None:
 def test_an_alarm_is_told_on_its_own_topic() -> None:
     with pytest.raises(AssertionError, match="speaks of alarm"):
         published("alarm/other/event", EVENT)
+
+
+def test_a_retained_topic_tells_no_address() -> None:
+    """However deep it lies; an event, which passes, may."""
+    visit = {"id": "v-1", "address": {"street": "Kerkstraat", "number": 12}}
+    assert published(f"alarm/{ALARM}/event", {**EVENT, "visit": visit})
+    tag = {**ENVELOPE, "state": "seen", "heard_since_start": True, "started_at": ENVELOPE["at"]}
+    assert published("tag/t-1", tag)
+    for more in ({"visit": visit}, {"visits": [{"street": "Kerkstraat"}]}):
+        with pytest.raises(AssertionError, match="is retained, and tells"):
+            published("tag/t-1", {**tag, **more})
 
 
 @pytest.mark.parametrize("name", ["gatewayd/gw-1/nothing", "nothing", "other/gw-1/status"])

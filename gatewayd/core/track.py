@@ -78,11 +78,10 @@ class Track:
 
     def take(self, fix: Fix, now: Instant, *, subject: Subject) -> None:
         """Take a fix. One without a position leaves the last known one standing."""
-        if fix.lat is None:
-            return
-        self._fix = fix
-        self._park(fix, now)
-        where = self.position(now, subject=subject, hub=None)
+        if fix.lat is not None:
+            self._fix = fix
+            self._park(fix, now)
+        where = None if fix.lat is None else self.position(now, subject=subject, hub=None)
         if where is None:
             return
         if not self._kept or now.mono_s - self._kept_s >= ALARM_EVERY_S:

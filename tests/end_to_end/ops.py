@@ -48,6 +48,7 @@ class Heard:
     came_s: float  # CLOCK_MONOTONIC, here
     properties: dict[str, str] = field(default_factory=dict)
     correlation: bytes | None = None  # of a reply to a topic of our own
+    expires_s: int | None = None  # what is left of its MQTT message expiry
 
 
 class Ops:
@@ -225,6 +226,7 @@ class Ops:
             came_s=time.monotonic(),
             properties=dict(pairs),
             correlation=getattr(properties, "CorrelationData", None),
+            expires_s=getattr(properties, "MessageExpiryInterval", None),
         )
         (self.answers if ours else self.heard).append(heard)
         contract.validate(f"{BASE}/reply" if ours else whole, payload, pairs)

@@ -29,6 +29,10 @@ from gatewayd.edge.outbox.segments import Place, Segments
 from gatewayd.edge.outbox.work import EVICTED, Evicted, Work
 
 ALARM_SHARE: Final = 0.1  # of the budget is kept for alarms
+# What was deleted is in the log until that begins anew: it is emptied so long after a deletion at most. Every
+# time costs writing again what it holds, so not at once.
+EMPTY_LOG_S: Final = 3600.0
+EMPTY_FIRST_S: Final = 60.0  # after a start, which has other things to do: shorter than any drive
 EVICT_ROWS: Final = 200  # at a time, so that a full outbox never holds up an alarm's transaction for long
 EVICTED_KEPT: Final = 10_000  # more than any window has in flight
 # Evicted first to last. Alarms are not in it.
@@ -65,6 +69,8 @@ class Database:
         self._on_evicted = on_evicted
         self._evicted: dict[str, tuple[MessageClass, Instant]] = {}  # the last, whose PUBACK may still come
         self._swept = False
+        self._remains = True  # of what was deleted may be in the log, from an earlier run
+        self._empty_from_s: float | None = None
         self.full = False  # the ballast is given up: what room there is belongs to alarms
         self.counts = Counts(self._connection)
         with judged():
@@ -200,6 +206,7 @@ class Database:
 
     def _record(self, kind: str, key: str, value: str | None) -> None:
         if value is None:
+            self._remains = True
             self._connection.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
         else:
             self._connection.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (kind, key, value))
@@ -214,6 +221,7 @@ class Database:
     def _done(self, changes: _Changes, lost: Losses) -> None:
         """A transaction is on disk: count what it did, erase the sound that nobody needs any more."""
         self.losses = lost
+        self._remains = self._remains or bool(changes.deleted)
         for name, size in changes.inserted:
             self.counts.inserted(name, size)
         for n, class_, size, _ in changes.deleted:
@@ -250,7 +258,23 @@ class Database:
             if not self.counts.complete:
                 return True
             self._keep_ballast()
+            self._erase_remains(now_s)
             return (self._lacks_room() or self._is_over_budget()) and self._evict_though_full()
+
+    def _erase_remains(self, now_s: float) -> None:
+        """Empty the log of what was deleted, at its time. Whoever reads just now is not waited for."""
+        if self._empty_from_s is None:
+            self._empty_from_s = now_s + EMPTY_FIRST_S
+        if not self._remains or self.full or now_s < self._empty_from_s:
+            return
+        (wait_ms,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
+        if not busy:
+            self._remains, self._empty_from_s = False, now_s + EMPTY_LOG_S
 
     def _keep_ballast(self) -> None:
         if not self._ballast.whole:

@@ -55,6 +55,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.text_factory = lenient
         with judged():
             connection.execute("PRAGMA synchronous = FULL")
+            # Deleted is overwritten, for it told of people: Debian's SQLite does so anyway, others may not.
+            connection.execute("PRAGMA secure_delete = ON")
             _carry_over(connection, check_schema(connection))
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             # SQLite opens what it may not write for reading, and says nothing.
