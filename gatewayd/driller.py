@@ -67,9 +67,8 @@ class Driller:
 
     def judge(self, press: Press, meant: Collection[str]) -> Press:
         """Return the press as what it is: a test, when it was announced. `meant`: tags with an open alarm."""
-        if press.tag in meant or not self._drills.left_s(press.tag, press.heard):
-            return press
-        return replace(press, mode=Mode.TEST)
+        mode = self._drills.mode(press.tag, press.heard)
+        return press if press.tag in meant or mode is Mode.ACTUAL else replace(press, mode=mode)
 
     def left_s(self, press: Press) -> float | None:
         """How much is left of the window that makes a press a test; None: no window does."""
@@ -93,7 +92,7 @@ class Driller:
             return Code.UNKNOWN, f"tags: expected tags of this gateway, got {', '.join(strangers)[:200]}"
         if order.for_s and (alarmed := [tag for tag in order.tags if tag in meant]):
             return Code.CONFLICT, f"tags: expected none with an open alarm, got {', '.join(alarmed)[:200]}"
-        self._take(self._drills.open(order.tags, order.for_s, self._now()))
+        self._take(self._drills.open(order.tags, order.for_s, self._now(), order.mode))
         return None
 
     # --- the way to the broker and back ---------------------------------------------------------------------

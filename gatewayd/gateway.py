@@ -257,7 +257,7 @@ class Gateway:
         presence, press = observe(before, tag, report, heard, rssi_dbm)
         if press is not None:
             press = self._driller.judge(press, self._meant)
-            if press.mode is Mode.TEST:
+            if press.mode is not Mode.ACTUAL:
                 presence = replace(presence, last_test=heard)
             self._press(press, {(TAG, tag.name): presence.to_json()})
             self._saved[tag.name] = heard

@@ -76,6 +76,25 @@ async def test_a_press_of_a_tag_that_the_window_does_not_name_is_real(room: Room
     assert [body["mode"] for body in room.disk.events("raised")] == ["actual", "test"]
 
 
+async def test_an_exercise_absorbs_its_own_tags_only_and_is_closed_by_people(room: Room) -> None:
+    """Another's press is real, and so is the same tag's after it."""
+    room.command("test/press_window", tags=[TAG_NAME], for_s=60, mode="exercise")
+    room.press(1)
+    room.gateway.on_wired_press(room.now())
+    room.now_s += 20
+    room.press(2)
+    pass_time(room, 60)
+    room.press(3)
+    told = [(body["type"], body["mode"]) for body in room.disk.events("raised", "repeated", "closed")]
+    assert told == [
+        ("raised", "exercise"),
+        ("raised", "actual"),
+        ("repeated", "exercise"),
+        ("raised", "actual"),
+    ]
+    assert room.gateway.open_alarms == 3
+
+
 async def test_a_test_is_never_taken_for_part_of_an_emergency_nor_the_other_way(room: Room) -> None:
     """The press of a tag whose alarm is open is real, whatever was announced meanwhile."""
     window(room)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from gatewayd.core import payload, topic
-from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass
+from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass, Mode
 
 LARGEST_BYTES: Final = 64 * 1024  # a command is some hundred bytes; a broker would pass 256 MB
 ID_LENGTH: Final = 128  # characters of a command's id: a UUID has 36, a URN some more
@@ -123,6 +123,7 @@ class PressWindow:
 
     tags: tuple[str, ...]
     for_s: int
+    mode: Mode = Mode.TEST  # or an exercise, which is done like an alarm that is meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +338,10 @@ def _press_window(fields: Mapping[str, payload.Plain]) -> PressWindow:
         raise _wrong("tags", "tags' ids", tags)
     if not isinstance(for_s, int) or isinstance(for_s, bool) or not 0 <= for_s <= LONGEST_WINDOW_S:
         raise _wrong("for_s", f"a whole number of seconds from 0 to {LONGEST_WINDOW_S}", for_s)
-    return PressWindow(tags=tuple(names), for_s=for_s)
+    mode = fields.get("mode")
+    if mode not in (None, Mode.TEST, Mode.EXERCISE):
+        raise _wrong("mode", f"{Mode.TEST} or {Mode.EXERCISE}", mode)
+    return PressWindow(tags=tuple(names), for_s=for_s, mode=Mode(mode or Mode.TEST))
 
 
 def _coverage_get(fields: Mapping[str, payload.Plain]) -> CoverageGet:

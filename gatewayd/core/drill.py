@@ -3,6 +3,8 @@
 Rules:
 - A window names its tags and its length. A press of one of them within it is a test; one of another tag is
   real. So is one of a tag with an open alarm that is meant: a test never takes an emergency.
+- An exercise is announced likewise. It is done like an alarm that is meant, with sound, until people close
+  it; it is told as an exercise, and only its own tags are part of it.
 - A window is over after its length, however its tags are used. After a reboot only wall clocks tell; where
   they cannot, it is over: what may be meant is taken as meant.
 - Once a day, and whenever asked, a message of our own goes to the broker and must come back. It is asked for
@@ -20,7 +22,7 @@ from typing import Final
 
 from gatewayd.core import payload, topic
 from gatewayd.core.alarm.model import elapsed_s, known
-from gatewayd.core.model import Body, ClockSource, Draft, Instant, Keep, MessageClass
+from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass, Mode
 
 KIND: Final = "drill"  # of the one record
 DAY_S: Final = 24 * 3600.0
@@ -37,6 +39,7 @@ class Window:
 
     opened: Instant
     for_s: float
+    mode: Mode = Mode.TEST
 
     def left_s(self, at: Instant) -> float:
         """Seconds until it is over; 0 or less: it is, or had not begun."""
@@ -48,6 +51,16 @@ class Window:
         """When it is over."""
         opened = self.opened
         return replace(opened, mono_s=opened.mono_s + self.for_s, wall_s=opened.wall_s + self.for_s)
+
+    @property
+    def body(self) -> Body:
+        """What health tells of it."""
+        return {"mode": self.mode.value, "ends_at": self.ends}
+
+    @property
+    def stored(self) -> Body:
+        """What is stored of it."""
+        return {"opened": self.opened, "for_s": self.for_s, "mode": self.mode.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +92,18 @@ class Drills:
     windows: Mapping[str, Window] = field(default_factory=dict)
     trip: Trip | None = None
 
-    def open(self, tags: Iterable[str], for_s: float, now: Instant) -> Drills:
+    def open(self, tags: Iterable[str], for_s: float, now: Instant, mode: Mode = Mode.TEST) -> Drills:
         """Begin a window for these tags, in place of what they had; none where `for_s` is 0."""
-        named = {tag: Window(opened=now, for_s=for_s) for tag in tags}
+        named = {tag: Window(opened=now, for_s=for_s, mode=mode) for tag in tags}
         return replace(self, windows=_open({**self.windows, **named}, now))
 
+    def mode(self, tag: str, at: Instant) -> Mode:
+        """What a press of a tag at that time is."""
+        window = self.windows.get(tag)
+        return Mode.ACTUAL if window is None or window.left_s(at) <= 0 else window.mode
+
     def left_s(self, tag: str, at: Instant) -> float:
-        """How long a tag's presses are tests from `at` on, seconds; 0: they are not."""
+        """How long a tag's presses are what was announced from `at` on, seconds; 0: they are not."""
         window = self.windows.get(tag)
         return 0.0 if window is None else max(0.0, window.left_s(at))
 
@@ -137,22 +155,15 @@ class Drills:
 
     def body(self, tests: Mapping[str, Instant | None], now: Instant, holds_s: float) -> Body:
         """What health tells. `tests`: when each tag was last pressed as a test, which holds so long."""
-        return known(
-            {
-                "end_to_end": None if self.trip is None else self.trip.body,
-                "windows": {
-                    tag: {"ends_at": window.ends} for tag, window in _open(self.windows, now).items()
-                } or None,
-                "overdue": [tag for tag, last in sorted(tests.items()) if _overdue(last, now, holds_s)],
-            }
-        )  # fmt: skip
+        windows = {tag: window.body for tag, window in _open(self.windows, now).items()}
+        overdue = [tag for tag, last in sorted(tests.items()) if _overdue(last, now, holds_s)]
+        trip = None if self.trip is None else self.trip.body
+        return known({"end_to_end": trip, "windows": windows or None, "overdue": list[Json](overdue)})
 
 
 def to_json(drills: Drills) -> str:
     """Return the drills as they are stored."""
-    windows: Body = {
-        tag: {"opened": window.opened, "for_s": window.for_s} for tag, window in drills.windows.items()
-    }
+    windows: Body = {tag: window.stored for tag, window in drills.windows.items()}
     trip = drills.trip
     return payload.dump({"windows": windows, "trip": None if trip is None else _stored(trip)})
 
@@ -187,8 +198,8 @@ def _overdue(last: Instant | None, now: Instant, holds_s: float) -> bool:
 
 def _window(value: object) -> Window:
     match value:
-        case {"opened": Instant() as opened, "for_s": float() | int() as for_s}:
-            return Window(opened=opened, for_s=float(for_s))
+        case {"opened": Instant() as opened, "for_s": float() | int() as for_s, "mode": str(mode)}:
+            return Window(opened=opened, for_s=float(for_s), mode=Mode(mode))
         case _:
             raise ValueError(f"expected a window, got {value!r}")
 

@@ -213,7 +213,5 @@ class JsonView:
 
 def _title(view: AlarmView) -> str:
     body = {**view.state, **view.raised}
-    mode = reading.text(body, "mode")
-    marked = "" if mode in ("", "actual") else f"{mode.upper()} "
     cause = reading.text(body, "cause")
-    return f"{marked}ALARM {cause}, {reading.worker(body)}, {reading.clean(view.gateway)}"
+    return f"{reading.marked(body)}ALARM {cause}, {reading.worker(body)}, {reading.clean(view.gateway)}"

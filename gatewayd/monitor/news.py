@@ -117,7 +117,7 @@ def lines(news: News) -> list[str]:
         case Kind.ALARM_EVENT if body.get("type") == "raised":
             return [head + _raised(body), *(f"{'':8}   {line}" for line in about(body))]
         case Kind.ALARM_EVENT:
-            return [head + f"{text(body, 'type') or 'event'} {_short(news.alarm)}{_rest(body)}"]
+            return [head + f"{marked(body)}{text(body, 'type') or 'event'} {_short(news.alarm)}{_rest(body)}"]
         case Kind.ALARM_STATE:
             return [head + _state(body, news.alarm)]
         case Kind.ALARM_AUDIO:
@@ -189,7 +189,18 @@ def health(body: Mapping[str, Any]) -> str:
     ]
     waiting = _object(body, "outbox").get("depth")
     wrong += [f"{clean(str(waiting))} waiting"] if waiting else []
+    wrong += _tests(_object(body, "tests"))
     return "; ".join((text(body, "overall") or "not known", *wrong))
+
+
+def _tests(tests: Mapping[str, Any]) -> list[str]:
+    """What is to be known of tests: one that failed, tags whose presses are none but tests, untested tags."""
+    last, windows, overdue = _object(tests, "end_to_end"), _object(tests, "windows"), tests.get("overdue")
+    found = [f"test failed: {text(last, 'detail')}"] if last.get("state") == "failed" else []
+    found += [f"presses are tests: {', '.join(map(clean, windows))}"] if windows else []
+    if isinstance(overdue, list) and overdue:
+        found.append(f"not tested: {', '.join(clean(str(tag)) for tag in overdue)}")
+    return found
 
 
 def duration_ms(news: News) -> int:
@@ -224,16 +235,22 @@ def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _raised(body: Mapping[str, Any]) -> str:
+def marked(body: Mapping[str, Any]) -> str:
+    """What stands before all that is told of an alarm that is not meant."""
     mode = text(body, "mode")
-    marked = "" if mode in ("", "actual") else f"{mode.upper()} "
+    return "" if mode in ("", "actual") else f"{mode.upper()} "
+
+
+def _raised(body: Mapping[str, Any]) -> str:
     severity = text(body, "severity")
-    return f"{marked}ALARM {text(body, 'cause')} {severity}, {worker(body)}, {_short(text(body, 'alarm'))}"
+    return (
+        f"{marked(body)}ALARM {text(body, 'cause')} {severity}, {worker(body)}, {_short(text(body, 'alarm'))}"
+    )
 
 
 def _state(body: Mapping[str, Any], alarm: str | None) -> str:
     audio = _object(body, "audio")
-    parts = [f"alarm {_short(alarm)} is {text(body, 'handling') or 'not known'}"]
+    parts = [f"{marked(body)}alarm {_short(alarm)} is {text(body, 'handling') or 'not known'}"]
     parts += [f"owner {text(body, 'owner')}" if body.get("owner") is not None else ""]
     parts += [f"{text(body, 'presses')} presses" if body.get("presses") not in (None, 1) else ""]
     parts += [f"sound {text(audio, 'state')}, {text(audio, 'chunks') or 0} chunks" if audio else ""]

@@ -36,7 +36,7 @@ from gatewayd.core.command import (
 )
 from gatewayd.core.coverage import Record
 from gatewayd.core.desk import REMEMBER_MAX, REMEMBER_S, ForgetReply, SaveReply, answer
-from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Press, Tag, TagEvent
+from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Mode, Press, Tag, TagEvent
 from gatewayd.core.supervision import Ear, Hearing
 from gatewayd.core.uuid7 import uuid7
 
@@ -106,6 +106,12 @@ def test_a_command_is_read(name: str, more: dict[str, Any], order: object, schem
             PressWindow(tags=("t-1", "wired"), for_s=3600),
             "press_window",
         ),
+        (
+            "test/press_window",
+            {"tags": ["t-1"], "for_s": 60, "mode": "exercise"},
+            PressWindow(tags=("t-1",), for_s=60, mode=Mode.EXERCISE),
+            "press_window",
+        ),
     ],
 )
 def test_a_command_about_tests_is_read(name: str, more: dict[str, Any], order: object, schema: str) -> None:
@@ -149,6 +155,12 @@ def test_an_actor_may_have_no_name() -> None:
         ("test/press_window", {"tags": ["t-1"], "for_s": 3601}, "for_s"),
         ("test/press_window", {"tags": ["t-1"], "for_s": -1}, "for_s"),
         ("test/press_window", {"tags": ["t-1"], "for_s": True}, "for_s"),
+        (
+            "test/press_window",
+            {"tags": ["t-1"], "for_s": 1, "mode": "actual"},
+            "mode: expected test or exercise",
+        ),
+        ("test/press_window", {"tags": ["t-1"], "for_s": 1, "mode": [1]}, "mode: expected test or exercise"),
     ],
 )
 def test_a_wrong_field_is_named(name: str, more: dict[str, Any], expected: str) -> None:

@@ -15,7 +15,7 @@ from gatewayd.core.drill import (
     from_json,
     to_json,
 )
-from gatewayd.core.model import ClockSource, Instant, Keep
+from gatewayd.core.model import ClockSource, Instant, Keep, Mode
 
 MIDNIGHT_S = 1_772_323_200.0  # 2026-03-01
 FOUR_S = 4 * 3600.0
@@ -56,6 +56,15 @@ def test_a_window_outlives_a_reboot_where_clocks_can_tell() -> None:
     assert drills.left_s("t-1", at(120, boot="c", source=ClockSource.NONE)) == 0
     assert drills.left_s("t-1", at(50, boot="c")) == 0
     assert drills.settle(at(50, boot="c")).windows == {}
+
+
+def test_an_exercise_is_announced_likewise() -> None:
+    """For its own tags; after it they are what they were."""
+    drills = Drills().open(["t-1"], 60, at(100), Mode.EXERCISE).open(["t-2"], 60, at(100))
+    asked = (("t-1", 110), ("t-2", 110), ("t-3", 110), ("t-1", 160))
+    modes = [drills.mode(tag, at(second)) for tag, second in asked]
+    assert modes == [Mode.EXERCISE, Mode.TEST, Mode.ACTUAL, Mode.ACTUAL]
+    assert from_json(to_json(drills)) == drills
 
 
 def test_windows_that_are_over_are_dropped() -> None:
@@ -142,7 +151,7 @@ def test_tags_that_were_not_tested_for_long_or_never_are_overdue() -> None:
 
 def test_health_tells_whose_presses_are_tests_and_until_when() -> None:
     drills = Drills().open(["t-1"], 60, at(100))
-    assert drills.body({}, at(110), MONTH_S)["windows"] == {"t-1": {"ends_at": at(160)}}
+    assert drills.body({}, at(110), MONTH_S)["windows"] == {"t-1": {"mode": "test", "ends_at": at(160)}}
     assert "windows" not in drills.body({}, at(160), MONTH_S)
 
 

@@ -11,6 +11,7 @@ from sending import Maker, running_outbox, until
 
 from gatewayd.core.model import MessageClass
 from gatewayd.edge.outbox import Batch, Outbox, database
+from gatewayd.edge.outbox.file import open_database
 
 WORDS = "Kerkstraat 12 bis, second floor"
 LONG = WORDS * 2_000  # of several pages, which end up free
@@ -70,7 +71,7 @@ async def test_the_free_pages_are_overwritten_not_only_let_go(path: Path) -> Non
     """By us, whatever SQLite does by itself: it may be built so that it does not."""
     async with running_outbox(path) as outbox:
         await erased(outbox, await told(outbox))
-    with closing(database.open_database(path)) as connection:
+    with closing(open_database(path)) as connection:
         assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
         assert connection.execute("PRAGMA freelist_count").fetchone()[0] > 0
     with closing(sqlite3.connect(path)) as connection:

@@ -243,6 +243,20 @@ async def test_an_accepted_alarm_is_told_where_that_is_wanted(by: Any, flashes: 
         assert rig.pins.pin(LED).state
 
 
+@pytest.mark.parametrize(("silent", "beeps"), [(True, 0), (False, 2)])
+async def test_a_test_is_shown_as_one_also_where_alarms_are_not(silent: bool, beeps: int) -> None:
+    """Two long; the buzzer keeps still where it should."""
+    rig = Rig()
+    async with rig.running(silent=silent, status_led=LED, buzzer=BUZZER) as running:
+        running.show(State.OK)
+        await until(lambda: bool(rig.pins.pin(LED).state))
+        for number in (LED, BUZZER):
+            rig.pins.pin(number).clear_states()
+        running.show_test()
+        await until(lambda: len([s for s in rig.pins.pin(LED).states if s.state]) == 2 + 2)
+        assert len([s for s in rig.pins.pin(BUZZER).states if s.state]) == beeps
+
+
 async def test_the_status_light_blinks_while_something_is_wrong() -> None:
     """Failed blinks fast; the same state again does not disturb the pattern."""
     rig = Rig()

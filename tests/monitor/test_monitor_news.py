@@ -71,6 +71,33 @@ def test_a_test_alarm_says_so_first() -> None:
     assert "TEST ALARM" in lines(message(f"alarm/{ALARM}/event", {**RAISED, "mode": "test"}))[0]
 
 
+@pytest.mark.parametrize(
+    ("below", "body", "told"),
+    [
+        (f"alarm/{ALARM}/event", {"type": "repeated", "mode": "test"}, "TEST repeated"),
+        (f"alarm/{ALARM}/event", {"type": "repeated", "mode": "actual"}, "repeated"),
+        (f"alarm/{ALARM}/state", {"handling": "closed", "mode": "test"}, "TEST alarm 89ab is closed"),
+    ],
+)
+def test_all_that_is_told_of_a_test_says_so_first(below: str, body: dict[str, Any], told: str) -> None:
+    (line,) = lines(message(below, body))
+    assert line.split("  ")[-1].replace("456789ab", "89ab").startswith(told)
+
+
+def test_health_tells_what_is_to_be_known_of_tests() -> None:
+    """One that failed, tags whose presses call nobody now, tags that nobody tested."""
+    tests = {
+        "end_to_end": {"state": "failed", "detail": "not back"},
+        "windows": {"t-1": {"ends_at": "2026-03-01T08:15:30.125Z"}},
+        "overdue": ["t-2", "t-3"],
+    }
+    (line,) = lines(message("health", {"overall": "ok", "tests": tests}))
+    assert line.endswith("health ok; test failed: not back; presses are tests: t-1; not tested: t-2, t-3")
+    fine = {"end_to_end": {"state": "ok", "latency_ms": 3}, "overdue": []}
+    (line,) = lines(message("health", {"overall": "ok", "tests": fine}))
+    assert line.endswith("health ok")
+
+
 def test_an_alarm_without_a_position_says_so() -> None:
     """What is not known is said, not left out."""
     body = {**RAISED, "position": None, "tag": None}
