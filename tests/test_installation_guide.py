@@ -94,7 +94,7 @@ def test_every_row_of_the_self_test_leads_to_a_section() -> None:
     assert rows == list(Subject)
 
 
-PAGES = ("installation", "hardware", "uplink", "radio", "tags", "integrations")
+PAGES = ("installation", "hardware", "privacy", "uplink", "radio", "tags", "integrations")
 
 
 def anchors(path: Path) -> set[str]:
