@@ -10,7 +10,7 @@ from dataclasses import replace
 from gatewayd.config.model import Config
 from gatewayd.core import drill
 from gatewayd.core.alarm.model import WIRED
-from gatewayd.core.command import Code, DrillCommand, PressWindow, Reply
+from gatewayd.core.command import Actor, Code, DrillCommand, PressWindow, Reply
 from gatewayd.core.drill import Drills
 from gatewayd.core.model import Body, Draft, Instant, Mode, Press
 from gatewayd.core.presence import TagPresence
@@ -82,6 +82,8 @@ class Driller:
         code, message = None, ""
         if isinstance(order, PressWindow):
             code, message = self._window(order, meant) or (None, "")
+            if code is None:
+                _log(order, command.actor)
         elif self._drills.trip is None or not self._drills.trip.running:
             self._send()
         return Reply(id=command.id, at=now, code=code, message=message, known=True)
@@ -129,3 +131,9 @@ class Driller:
         """What health tells."""
         tests = {tag: presences[tag].last_test if tag in presences else None for tag in self._tags}
         return self._drills.body(tests, self._now(), self._test.overdue_after_s)
+
+
+def _log(order: PressWindow, actor: Actor) -> None:
+    """Tell the journal whose presses call nobody for how long, and who wanted it so."""
+    tags = ", ".join(order.tags)[:200]
+    logger.info("presses of %s: %s for %d s, says %s", tags, order.mode, order.for_s, actor.name or actor.id)

@@ -152,6 +152,7 @@ class DrillCommand:
     """A command about tests, which no alarm hears of."""
 
     id: str  # the idempotency key
+    actor: Actor
     order: TestRun | PressWindow
 
 
@@ -214,7 +215,7 @@ def read(incoming: Incoming, now: Instant) -> Command | DrillCommand | CoverageG
     if isinstance(order, CoverageGet):
         return order
     if isinstance(order, TestRun | PressWindow):
-        return DrillCommand(id=command_id, order=order)
+        return DrillCommand(id=command_id, actor=actor, order=order)
     return Command(id=command_id, actor=actor, order=order)
 
 

@@ -114,9 +114,13 @@ def test_a_command_is_read(name: str, more: dict[str, Any], order: object, schem
         ),
     ],
 )
-def test_a_command_about_tests_is_read(name: str, more: dict[str, Any], order: object, schema: str) -> None:
+def test_a_command_about_tests_is_read(
+    name: str, more: dict[str, Any], order: TestRun | PressWindow, schema: str
+) -> None:
     check(f"#/$defs/command/$defs/{schema}", fields(**more))
-    assert read(incoming(name, **more), NOW) == DrillCommand(id="c-1", order=order)  # type: ignore[arg-type]
+    assert read(incoming(name, **more), NOW) == DrillCommand(
+        id="c-1", actor=Actor(id="desk-3", name="Ada"), order=order
+    )
 
 
 def test_an_actor_may_have_no_name() -> None:
@@ -346,7 +350,7 @@ def test_a_command_about_tests_has_its_effect_once() -> None:
     ops = Desk()
     for _ in range(2):
         assert ops.ask(incoming("test/run")).body["ok"]
-    assert ops.drilled == [DrillCommand(id="c-1", order=TestRun())]
+    assert ops.drilled == [DrillCommand(id="c-1", actor=Actor(id="desk-3", name="Ada"), order=TestRun())]
     assert set(ops.replies) == {"c-1"}
 
 
