@@ -96,6 +96,7 @@ class App:
             run=str(uuid.uuid4()),
             now=now,
             accepted=self._accepted,
+            tell_room=self._tell_room,
             tell_wearer=self._tell_wearer,
         )
         self._caretaker = Caretaker(
@@ -397,6 +398,10 @@ class App:
     def _accepted(self, by: Literal["disk", "broker"]) -> None:
         if self._gpio is not None:
             self._gpio.accepted(by)
+
+    def _tell_room(self, told: Told) -> None:
+        if self._gpio is not None:
+            self._gpio.tell(told)
 
     # --- the configuration ----------------------------------------------------------------------------------
 

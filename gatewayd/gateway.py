@@ -42,6 +42,7 @@ from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
 from gatewayd.core.track import Track
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
+from gatewayd.near import Near
 from gatewayd.recorder import Recorder
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
@@ -90,13 +91,17 @@ class Gateway:
         run: str,
         now: Callable[[], Instant],
         accepted: Callable[[Literal["disk", "broker"]], None],
+        tell_room: Callable[[Told], None] = lambda _told: None,
         tell_wearer: Callable[[str, Told], None] = lambda _tag, _told: None,
     ) -> None:
-        """`accepted` tells the room that an alarm is safe, `tell_wearer` a tag; silent unless configured."""
+        """Make one that knows nothing yet.
+
+        `accepted` tells the room that an alarm is safe, `tell_room` what ops do about it, `tell_wearer` a tag
+        both; all are silent unless configured.
+        """
         self.sender: Sender  # the uplink, which is made after the gateway and may be made anew
         self._now = now
-        self._accepted = accepted
-        self._tell_wearer = tell_wearer
+        self._near = Near(accepted=accepted, room=tell_room, wearer=tell_wearer)
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
         self._presences: dict[str, TagPresence] = {}
@@ -116,7 +121,12 @@ class Gateway:
         self._roster = Roster(config.tags)
         self._tags = {tag.name: tag for tag in config.tags}
         self._supervisor.configure(config.tags)
-        self._settings = alarms.Settings(audio=config.audio.enabled, duration_s=config.audio.duration_s)
+        self._settings = alarms.Settings(
+            audio=config.audio.enabled,
+            duration_s=config.audio.duration_s,
+            escalate_after_s=config.alarm.escalate_after_s,
+            tags=config.tags,
+        )
         if self._early is None:
             self._provide_alarm_ids()
 
@@ -298,13 +308,16 @@ class Gateway:
         """Carry out a command, once however often it comes, and answer it."""
         if self._postponed(partial(self.on_command, incoming)):
             return
+        now = self._now()
         self._alarms, self._replies, effects = desk.answer(
             self._alarms,
             self._replies,
             incoming,
-            self._now(),
+            now,
             self._settings,
             record=self._supervisor.record,
+            position=self._position(now),
+            recent=self._track.recent,
         )
         self._carry_out(effects)
 
@@ -381,7 +394,7 @@ class Gateway:
                 case alarms.Publish():
                     _log(effect.draft)
                     if (told := to_wearer(effect.draft)) is not None:
-                        self._tell(*told)
+                        self._near.handled(self._alarms.get(told[0]), told[1])
                 case alarms.Forget():
                     self.recorder.forget(effect.alarm)
                 case _:
@@ -438,18 +451,9 @@ class Gateway:
 
     def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
         """Tell the room, and the journal, that an alarm is safe from now on."""
-        self._accepted(by)
-        known = self._alarms.get(alarm)
-        if known is not None and known.stored is None and known.confirmed is None:  # the first of the two
-            self._tell(alarm, Told.STORED)
+        self._near.stored(self._alarms.get(alarm), by)
         extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
         logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
-
-    def _tell(self, alarm: str, told: Told) -> None:
-        """Tell the wearer of the tag that an alarm is of."""
-        known = self._alarms.get(alarm)
-        if known is not None and known.tag is not None:
-            self._tell_wearer(str(known.tag["id"]), told)
 
 
 def _seeds(seeds: Seeds) -> dict[RecordKey, str]:
@@ -478,6 +482,6 @@ def _log(draft: Draft) -> None:
     tag = draft.body.get("tag")
     name = str(tag["id"]) if isinstance(tag, Mapping) else None
     message_id = _MESSAGE_IDS.get(kind, MessageId.ALARM_CHANGED)
-    level = logging.WARNING if kind in {"raised", "repeated"} else logging.INFO
+    level = logging.WARNING if kind in {"raised", "repeated", "escalated"} else logging.INFO
     extra = fields(message_id, alarm=where.alarm, tag=name)
     logger.log(level, "alarm %s: %s (%s)", where.alarm, kind, draft.body["mode"], extra=extra)

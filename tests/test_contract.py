@@ -15,8 +15,10 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from gatewayd.core import command, topic
 from gatewayd.core.alarm import Handling, Trigger
-from gatewayd.core.alarm.model import AudioState, Cause
+from gatewayd.core.alarm.model import AudioState, Cause, Part
 from gatewayd.core.coverage import Verdict
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import Outcome
 from gatewayd.core.model import Auth, ClockSource, Component, FixMode, Method, Mode, State, Subject, TagEvent
 from gatewayd.core.supervision import TagState
 from gatewayd.core.topic import Kind
@@ -78,7 +80,7 @@ def found(path: Path, reference: str) -> Any:
     [
         (("envelope", "header", "properties", "clock", "properties", "source"), ClockSource),
         (("envelope", "mode"), Mode),
-        (("envelope", "outcome"), command.Outcome),
+        (("envelope", "outcome"), Outcome),
         (("envelope", "tag", "properties", "auth"), Auth),
         (("envelope", "tag", "properties", "event"), set(TagEvent) - {TagEvent.NONE}),
         (("envelope", "position", "properties", "mode"), FixMode),
@@ -97,14 +99,15 @@ def test_the_enums_are_those_of_the_code(place: tuple[str, ...], values: Any) ->
 
 
 def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
-    """The contract names causes and events that no version of the daemon has yet."""
+    """The contract names causes that no version of the daemon has yet."""
     schema = bundle()["$defs"]
     state = schema["alarm-state"]["properties"]
     assert state["handling"]["enum"] == list(Handling)
     assert state["audio"]["properties"]["state"]["enum"] == list(AudioState)
     assert set(Cause) <= set(schema["envelope"]["$defs"]["cause"]["enum"])
-    assert {trigger.type for trigger in Trigger} <= set(schema["envelope"]["$defs"]["event_type"]["enum"])
-    assert schema["reply"]["properties"]["error"]["properties"]["code"]["enum"] == list(command.Code)
+    assert {trigger.type for trigger in Trigger} == set(schema["envelope"]["$defs"]["event_type"]["enum"])
+    assert state["responders"]["items"]["properties"]["state"]["enum"] == list(Part)
+    assert schema["reply"]["properties"]["error"]["properties"]["code"]["enum"] == list(Code)
     assert schema["health"]["properties"]["components"]["required"] == list(Component)
     assert schema["tag"]["properties"]["state"]["enum"] == list(TagState)
 

@@ -88,15 +88,18 @@ class Room:
     disk: Disk = field(default_factory=Disk)
     accepted: list[str] = field(default_factory=list)
     told: list[tuple[str, Told]] = field(default_factory=list)
+    shown: list[Told] = field(default_factory=list)
+    more: str = ""  # of the configuration
     now_s: float = 1_000.0
     source: ClockSource = ClockSource.NTP
 
     def __post_init__(self) -> None:
         self.gateway = Gateway(
-            configured(),
+            configured(self.more),
             run="run",
             now=self.now,
             accepted=self.accepted.append,
+            tell_room=self.shown.append,
             tell_wearer=lambda tag, told: self.told.append((tag, told)),
         )
         self.gateway.sender = self.disk
@@ -110,9 +113,9 @@ class Room:
             uncertainty_ms=1,
         )
 
-    def press(self, packet_id: int = 1) -> None:
-        """Hear a plain BTHome frame with a pressed button."""
-        uuid, data = parse_service_data(f"fcd2:4400{packet_id:02x}3a01")
+    def press(self, packet_id: int = 1, event: int = 1) -> None:
+        """Hear a plain BTHome frame with a pressed button: 1, or 4 for a long press."""
+        uuid, data = parse_service_data(f"fcd2:4400{packet_id:02x}3a{event:02x}")
         advertisement = Advertisement(
             address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data}
         )
@@ -409,6 +412,75 @@ async def test_the_wearer_is_told_once_that_the_alarm_is_safe_and_then_that_it_i
     (raised,) = room.disk.events("raised")
     room.command("alarm/received", alarm=raised["alarm"])
     assert room.told == [(TAG_NAME, Told.STORED), (TAG_NAME, Told.RECEIVED)]
+
+
+async def test_the_room_is_told_what_ops_do(room: Room) -> None:
+    """That it was received, and that somebody is on the way."""
+    room.press()
+    (raised,) = room.disk.events("raised")
+    for name in ("received", "accept", "respond"):
+        room.command(f"alarm/{name}", alarm=raised["alarm"])
+    assert room.shown == [Told.RECEIVED, Told.ON_THE_WAY]
+
+
+@pytest.mark.parametrize("meaning", ["cancel_on", "duress_on"])
+async def test_a_cancelling_and_a_duress_press_look_alike(meaning: str) -> None:
+    """From either on nothing near the wearer tells of the alarm any more, whatever ops do."""
+    room = Room(more=f"alarm_on = press\n{meaning} = long")
+    room.gateway.restore({})
+    room.press()
+    room.hop(HopKind.STORED)
+    room.now_s += 20
+    room.press(2, event=4)
+    room.hop(HopKind.STORED)
+    room.hop(HopKind.CONFIRMED)
+    (raised,) = room.disk.events("raised")
+    for name in ("received", "accept", "respond"):
+        room.command(f"alarm/{name}", alarm=raised["alarm"])
+    assert (room.accepted, room.told, room.shown) == (["disk"], [(TAG_NAME, Told.STORED)], [])
+    [told] = room.disk.events("cancel_requested" if meaning == "cancel_on" else "escalated")
+    assert (told["alarm"], told.get("reason")) == (
+        raised["alarm"], None if meaning == "cancel_on" else "duress"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("meaning", "causes"), [("cancel_on", []), ("duress_on", ["duress"])])
+async def test_without_an_open_alarm_they_look_alike_too(meaning: str, causes: list[str]) -> None:
+    """Nothing shows; a duress press has raised an alarm."""
+    room = Room(more=f"{meaning} = long")
+    room.gateway.restore({})
+    room.press(2, event=4)
+    for kind in HopKind if causes else ():
+        room.hop(kind)
+    assert [event["cause"] for event in room.disk.events("raised")] == causes
+    assert (room.accepted, room.told, room.shown) == ([], [], [])
+
+
+async def test_ops_raise_an_alarm_for_a_tag_of_this_gateway(room: Room) -> None:
+    """It is there as if pressed, but nothing near tells of it, and a press then belongs to it."""
+    room.command("alarm/raise", tag=TAG_NAME, cause="manual", note="She rang: somebody is at the door.")
+    (raised,) = room.disk.events("raised")
+    assert (raised["presses"], raised["cause"]) == (0, "manual")
+    room.hop(HopKind.STORED)
+    assert room.accepted == []
+    room.press()
+    assert len(room.disk.events("raised")) == 1
+    assert [event["presses"] for event in room.disk.events("repeated")] == [1]
+
+
+async def test_an_alarm_nobody_takes_is_escalated_while_the_broker_is_away(room: Room) -> None:
+    """By the gateway's own ticks; it stops when somebody takes it."""
+    room.press()
+    levels = []
+    for _ in range(100):
+        room.now_s += 1
+        room.gateway.on_tick()
+        levels.append(len(room.disk.events("escalated")))
+    assert (levels[28], levels[29], levels[59], levels[99]) == (0, 1, 2, 2)
+    room.command("alarm/accept", alarm=room.disk.events("raised")[0]["alarm"])
+    room.now_s += 1_000
+    room.gateway.on_tick()
+    assert len(room.disk.events("escalated")) == 2
 
 
 async def test_the_wired_button_has_no_wearer_to_tell(room: Room) -> None:

@@ -18,7 +18,19 @@ from uuid import UUID
 from gatewayd.config import settings
 from gatewayd.config.credentials import CredentialError, credential_path
 from gatewayd.config.layers import Layers
-from gatewayd.config.model import Audio, Broker, Config, Gateway, Gpio, Gps, Health, Mqtt, Outbox, Radio
+from gatewayd.config.model import (
+    Alarm,
+    Audio,
+    Broker,
+    Config,
+    Gateway,
+    Gpio,
+    Gps,
+    Health,
+    Mqtt,
+    Outbox,
+    Radio,
+)
 from gatewayd.config.problem import Entry, Place, Problem, shown
 from gatewayd.config.tags import build_tags, check_tags
 from gatewayd.core.model import Subject
@@ -156,6 +168,7 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         gps=Gps(source=value(settings.GPS_SOURCE), publish=value(settings.GPS_PUBLISH)),
         audio=_audio(layers),
         gpio=_gpio(layers),
+        alarm=Alarm(escalate_after_s=value(settings.ALARM_ESCALATE_AFTER)),
         outbox=Outbox(path=value(settings.OUTBOX_PATH), budget_bytes=value(settings.OUTBOX_BUDGET)),
         health=Health(interval_s=value(settings.HEALTH_INTERVAL)),
     )

@@ -85,6 +85,11 @@ class Gpio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    escalate_after_s: tuple[float, ...]  # rising; none: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
     path: Path | None  # None: outbox.db in the state directory
     budget_bytes: int
@@ -106,5 +111,6 @@ class Config:
     gps: Gps
     audio: Audio
     gpio: Gpio
+    alarm: Alarm
     outbox: Outbox
     health: Health

@@ -55,7 +55,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "gps": "Where positions come from, and when they are published.",
     "audio": "The microphone, which listens while an alarm is open, and never before.",
     "gpio": "What is wired to the pins, by BCM number, 0 to 27. Not set: not wired.",
-    "alarm": "No settings yet.",
+    "alarm": "What happens to an alarm that nobody takes.",
     "visit": "No settings yet.",
     "outbox": "What waits for the broker, on disk.",
     "health": "What the gateway says of itself.",
@@ -130,10 +130,14 @@ TAG_KEY_CREDENTIAL: Final = _add("tag", "key_credential", optional(kinds.CREDENT
 TAG_WORKER: Final = _add("tag", "worker", optional(kinds.REFERENCE), "",
     "Who wears the tag: a reference that the ops desk knows, never a name.")
 TAG_ALARM_ON: Final = _add("tag", "alarm_on", optional(kinds.EVENTS), "",
-    f"The events that raise an alarm: {_EVENTS}. Not set: every one but those of test_on. unknown, one that"
-    " could not be read, always does.")
+    f"The events that raise an alarm: {_EVENTS}. Not set: every one but those of test_on, cancel_on and"
+    " duress_on. unknown, one that could not be read, always does.")
 TAG_TEST_ON: Final = _add("tag", "test_on", kinds.EVENTS, "none",
     "The events that are a test and raise no actual alarm.")
+TAG_CANCEL_ON: Final = _add("tag", "cancel_on", kinds.EVENTS, "none",
+    "The events that ask to cancel the tag's open alarm. Ops are told and decide; nothing closes by itself.")
+TAG_DURESS_ON: Final = _add("tag", "duress_on", kinds.EVENTS, "none",
+    "The events that look like cancel_on to whoever stands beside, and call for help with the cause duress.")
 TAG_LOST_AFTER: Final = _add("tag", "lost_after", kinds.duration("5s", "1d"), "60s",
     "Unheard for this long, the tag counts as lost.")
 TAG_BEEP: Final = _add("tag", "beep", kinds.BOOLEAN, "no",
@@ -177,6 +181,11 @@ GPIO_POWER_SENSE: Final = _add("gpio", "power_sense", _PIN, "",
     "High while the vehicle gives power.")
 GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
     "Whether light and buzzer keep still on an alarm, so that nobody near learns of it.")
+
+# A minute is long for somebody who called; an hour after, who has not answered to ten levels will not.
+ALARM_ESCALATE_AFTER: Final = _add("alarm", "escalate_after", kinds.rising("1s", "1h", 10), "30s 60s 120s",
+    "After how long an alarm that nobody took is told again as escalated, each time one level higher."
+    " Nothing: never.")
 
 OUTBOX_PATH: Final = _add("outbox", "path", optional(kinds.PATH), "",
     "The database file. Not set: outbox.db in the state directory.")

@@ -15,10 +15,11 @@ from typing import Final, TypeAlias
 from gatewayd.core import payload
 from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
 from gatewayd.core.alarm.model import elapsed_s
-from gatewayd.core.command import Code, CoverageGet, Incoming, Reply, read
+from gatewayd.core.command import CoverageGet, Incoming, Reply, read
 from gatewayd.core.coverage import Record
 from gatewayd.core.coverage import answer as coverage
-from gatewayd.core.model import ClockSource, Instant
+from gatewayd.core.fields import Code
+from gatewayd.core.model import Body, ClockSource, Instant
 
 # A command is delivered again within the session's hour, or given again within a shift.
 REMEMBER_S: Final = 24 * 3600.0
@@ -42,9 +43,19 @@ class ForgetReply:
 
 
 def answer(
-    alarms: Alarms, replies: Replies, incoming: Incoming, now: Instant, settings: Settings, *, record: Record
+    alarms: Alarms,
+    replies: Replies,
+    incoming: Incoming,
+    now: Instant,
+    settings: Settings,
+    *,
+    record: Record,
+    position: Body | None = None,
+    recent: tuple[Body, ...] = (),
 ) -> tuple[Alarms, Replies, tuple[Effect | SaveReply | ForgetReply, ...]]:
     """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
+
+    `position` and `recent` are for an alarm that ops raise, as in `Pressed`.
 
     As with `step`, everything asked to be published and saved belongs into one transaction.
     """
@@ -55,7 +66,9 @@ def answer(
         return alarms, replies, (_publish(replies[command.id], incoming),)
     if isinstance(command, Reply):
         return alarms, replies, (_publish(command, incoming),)
-    alarms, effects = step(alarms, Commanded(command=command), now, settings)
+    alarms, effects = step(
+        alarms, Commanded(command=command, position=position, recent=recent), now, settings
+    )
     done: list[Effect | SaveReply | ForgetReply] = []
     for effect in effects:
         if isinstance(effect, Reply):

@@ -269,7 +269,7 @@ def test_pre_roll_says_why_there_is_none() -> None:
         ("[gateway]\nworker = a", "a key of [gateway] (did you mean worker of [tag NAME]?)"),
         ("[gps]\nzzzz = a", "one of source publish"),
         (f"[gps]\n{'z' * 100} = a", "one of source publish"),
-        ("[alarm]\nzzzz = a", "no key in [alarm] yet"),
+        ("[alarm]\nescalate = 30s", "a key of [alarm] (did you mean escalate_after?)"),
         ("[visit]\nzzzz = a", "no key in [visit] yet"),
         ("[Gateway]\nx = y", "a known section (did you mean [gateway]?)"),
         ("[tag]\nx = y", "a known section (did you mean [tag NAME]?)"),

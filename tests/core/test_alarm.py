@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import validate
+from alarming import ADA, BOB, DAY_S, DURATION_S, ESCALATING, HEAD, HERE, NO_SOUND, ROUGH, SOUND, World
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gatewayd.core import payload, topic
+from gatewayd.core import topic
 from gatewayd.core.alarm import (
     TABLE,
     Adopted,
     Alarm,
-    Alarms,
     AudioState,
     Chunked,
     Commanded,
-    Effect,
     Event,
     Forget,
     Handling,
@@ -50,26 +47,31 @@ from gatewayd.core.alarm import (
     step,
     to_json,
 )
-from gatewayd.core.command import (
+from gatewayd.core.alarm.model import AT_IT, furthest
+from gatewayd.core.command import Actor, Command, ListenStart, ListenStop, Order, Reply
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import (
     Accept,
-    Actor,
     Close,
-    Code,
-    Command,
-    ListenStart,
-    ListenStop,
-    Order,
+    Decline,
+    Escalate,
+    Note,
+    OnScene,
     Outcome,
+    Raise,
+    Raising,
     Received,
-    Reply,
+    Reopen,
+    Respond,
+    Review,
 )
 from gatewayd.core.model import (
     Auth,
     Body,
     ClockSource,
-    ClockState,
     Draft,
     Instant,
+    Intent,
     Json,
     Keep,
     MessageClass,
@@ -77,116 +79,9 @@ from gatewayd.core.model import (
     Press,
     TagEvent,
 )
-from gatewayd.core.uuid7 import derive, uuid7
+from gatewayd.core.uuid7 import derive
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-NOON_S = 1_772_366_400.0
-DAY_S = 86_400.0
-DURATION_S = 600.0
-SOUND = Settings(audio=True, duration_s=DURATION_S)
-NO_SOUND = Settings(audio=False, duration_s=DURATION_S)
-ADA, BOB = Actor(id="ada", name="Ada"), Actor(id="bob")
-HERE: Body = {"lat": 52.0, "lon": 5.0, "trusted": True, "subject": "vehicle", "method": "gnss"}
-ROUGH: Body = {**HERE, "trusted": False}
-HEAD = "T2dnUw=="
-
-
-class World:
-    """A gateway around the table: its clock, its alarms, and what the last step asked for.
-
-    Everything published is held to the contract.
-    """
-
-    def __init__(self, *, settings: Settings = SOUND, source: ClockSource = ClockSource.NTP) -> None:
-        self.now = Instant(boot="b1", mono_s=100.0, wall_s=NOON_S, source=source, uncertainty_ms=5)
-        self.settings = settings
-        self.alarms: Alarms = {}
-        self.effects: tuple[Effect, ...] = ()
-        self.ids = count(1)
-        self._stamper = payload.Stamper("3f6f5a0e-7c07-4b35-9d2b-2f8a6a0b4d11")
-
-    def do(self, event: Event) -> tuple[Effect, ...]:
-        """Take one step."""
-        self.alarms, self.effects = step(self.alarms, event, self.now, self.settings)
-        for draft in self.drafts:
-            self.told(draft)
-        return self.effects
-
-    def after(self, seconds: float) -> World:
-        """Let time pass."""
-        self.now = replace(self.now, mono_s=self.now.mono_s + seconds, wall_s=self.now.wall_s + seconds)
-        return self
-
-    def reboot(self, seconds: float, source: ClockSource = ClockSource.NTP) -> World:
-        """Lose everything but what is on the disk."""
-        self.alarms = {name: from_json(to_json(alarm)) for name, alarm in self.alarms.items()}
-        self.now = replace(
-            self.now,
-            boot=f"{self.now.boot}+",
-            mono_s=1.0,
-            wall_s=self.now.wall_s + seconds,
-            source=source,
-        )
-        return self
-
-    def told(self, draft: Draft) -> dict[str, Any]:
-        """The message as ops get it."""
-        clock = ClockState(boot="", offset_s=0.0, source=ClockSource.NONE, uncertainty_ms=0)
-        message = self._stamper.stamp(draft, next(self.ids).to_bytes(10, "big"))
-        rendered = payload.render(message, gateway="gw-1", clock=clock, published=self.now)
-        return validate(draft.topic, rendered.payload) or {}
-
-    def press(self, tag: str = "t-1", worker: str | None = "w-1", **more: Any) -> Alarm:
-        """Press a tag; give the alarm it belongs to."""
-        known: dict[str, Any] = {
-            "format": "bthome",
-            "event": TagEvent.PRESS,
-            "heard": self.now,
-            "mode": Mode.ACTUAL,
-        } | more
-        position = known.pop("position", None)
-        recent = known.pop("recent", ())
-        pressed = Pressed(
-            press=Press(tag=tag, worker=worker, **known),
-            next_alarm_id=self.new_id(),
-            position=position,
-            recent=recent,
-            decided=self.now,
-        )
-        self.do(pressed)
-        saved = [effect.alarm for effect in self.effects if isinstance(effect, Save)]
-        return next(alarm for alarm in saved if alarm.source == tag and alarm.mode is known["mode"])
-
-    def new_id(self) -> str:
-        return uuid7(int(self.now.wall_s * 1000), next(self.ids).to_bytes(10, "big"))
-
-    def command(self, order: Order, actor: Actor = ADA) -> Reply:
-        """Give a command; return the reply."""
-        self.do(Commanded(command=Command(id=f"c-{next(self.ids)}", actor=actor, order=order)))
-        [reply] = [effect for effect in self.effects if isinstance(effect, Reply)]
-        return reply
-
-    @property
-    def drafts(self) -> list[Draft]:
-        return [effect.draft for effect in self.effects if isinstance(effect, Publish)]
-
-    @property
-    def events(self) -> list[Draft]:
-        """The events the last step told."""
-        return [draft for draft in self.drafts if draft.topic.endswith("/event")]
-
-    @property
-    def types(self) -> list[str]:
-        return [str(draft.body["type"]) for draft in self.events]
-
-    def state(self, alarm: Alarm) -> Body:
-        """The alarm's state as the last step told it."""
-        [draft] = [draft for draft in self.drafts if draft.topic == topic.alarm_state(alarm.id)]
-        return draft.body
-
-    def __getitem__(self, alarm: Alarm) -> Alarm:
-        """The alarm as it is now."""
-        return self.alarms[alarm.id]
 
 
 @pytest.fixture
@@ -202,13 +97,14 @@ def diagram() -> str:
     moves = [
         f"    {start} --> {end}: {trigger}"
         for trigger, row in TABLE.items()
-        for start, end in row.items()
+        for start, ends in row.items()
+        for end in ends
         if start is not end
     ]
     stays = [
         f"- `{trigger}` leaves it as it is: {', '.join(same)}"
         for trigger, row in TABLE.items()
-        if (same := [f"`{start}`" for start, end in row.items() if start is end])
+        if (same := [f"`{start}`" for start, ends in row.items() if start in ends])
     ]
     picture = [
         "```mermaid",
@@ -230,11 +126,11 @@ def test_every_trigger_is_in_the_table() -> None:
 
 
 def test_only_people_and_tests_close() -> None:
-    """Closing is final, for now: nothing leads out of it."""
-    leaving = {
-        trigger for trigger, row in TABLE.items() if row.get(Handling.CLOSED, Handling.CLOSED) != "closed"
-    }
-    assert not leaving
+    """What is closed is opened again by people alone."""
+    closed = Handling.CLOSED
+    assert [trigger for trigger, row in TABLE.items() if row.get(closed, (closed,)) != (closed,)] == [
+        Trigger.REOPENED
+    ]
 
 
 # --- raising ------------------------------------------------------------------------------------------------
@@ -1165,7 +1061,9 @@ def full(world: World) -> Alarm:
         world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=world.now))
     world.do(SoundOpened(alarm=other.id, codec="opus", head=HEAD))
     world.after(5).do(Positioned(position=HERE))
-    world.command(Accept(alarm=alarm.id))
+    world.press(intent=Intent.CANCEL)
+    world.command(Note(alarm=alarm.id, text="Not now.", refuses_cancel=True))
+    world.command(Respond(alarm=alarm.id, eta_s=60))
     world.command(ListenStart(alarm=alarm.id))
     world.command(Close(alarm=alarm.id, outcome=Outcome.REAL, police=True, lesson="Knock first."))
     world.do(Hop(alarm=alarm.id, message=str(world[alarm].closing_id), kind=HopKind.CONFIRMED, at=world.now))
@@ -1175,12 +1073,14 @@ def full(world: World) -> Alarm:
 def test_an_alarm_comes_back_from_the_disk_as_it_went(world: World) -> None:
     alarm = full(world)
     missing = [name for name in Alarm.__dataclass_fields__ if getattr(alarm, name) is None]
-    assert missing == []
+    assert missing == ["worker", "note", "waiting", "reviewed"]
+    world.command(Raise(cause=Raising.MANUAL, worker="w-9", note="Rang."))
+    world.command(Review(alarm=alarm.id))
     for each in world.alarms.values():
         assert from_json(to_json(each)) == each
 
 
-def damaged(path: tuple[str, ...], value: object) -> str:
+def damaged(path: tuple[str | int, ...], value: object) -> str:
     body = json.loads(to_json(full(World())))
     place = body
     for key in path[:-1]:
@@ -1202,12 +1102,16 @@ def damaged(path: tuple[str, ...], value: object) -> str:
         (("local",), [], "local: expected an object"),
         (("local", "spoken"), 3, "spoken: expected a time"),
         (("tag",), {"worker": "w"}, "id: expected a text, got None"),
-        (("owner",), {"name": "Ada"}, "id: expected a text, got None"),
+        (("responders",), {}, "responders: expected a list"),
+        (("responders", 0, "actor"), {"name": "Ada"}, "id: expected a text, got None"),
+        (("responders", 0, "state"), "bored", "state: expected one of"),
+        (("audio", "actor"), {"name": "Ada"}, "id: expected a text, got None"),
+        (("corroborated_by",), 3, "corroborated_by: expected a list"),
         (("timeline",), {}, "timeline: expected a list"),
         (("audio", "state"), "loud", "state: expected one of"),
     ],
 )
-def test_a_damaged_alarm_is_refused(path: tuple[str, ...], value: object, expected: str) -> None:
+def test_a_damaged_alarm_is_refused(path: tuple[str | int, ...], value: object, expected: str) -> None:
     """It says what was expected."""
     with pytest.raises(ValueError, match=expected.replace("(", r"\(")):
         from_json(damaged(path, value))
@@ -1331,12 +1235,45 @@ def test_a_state_message_of_too_many_levels_is_not_adopted(world: World, nest: s
 TAGS = {"t-1": "w-1", "t-2": "w-2", "t-3": "w-1", "wired": None}
 
 
+EVE = Actor(id="eve", name="Eve")
+KINDS = [
+    "received", "accept", "decline", "respond", "on_scene", "escalate", "note", "refuse", "close", "reopen",
+    "review", "raise tag", "raise worker", "start", "stop",
+]  # fmt: skip
+
+
+def order_of(kind: str, name: str) -> Order:
+    orders: dict[str, Order] = {
+        "received": Received(alarm=name),
+        "accept": Accept(alarm=name),
+        "decline": Decline(alarm=name),
+        "respond": Respond(alarm=name, eta_s=300),
+        "on_scene": OnScene(alarm=name),
+        "escalate": Escalate(alarm=name),
+        "note": Note(alarm=name, text="She does not answer."),
+        "refuse": Note(alarm=name, text="We come.", refuses_cancel=True),
+        "close": Close(alarm=name, outcome=Outcome.REAL),
+        "reopen": Reopen(alarm=name),
+        "review": Review(alarm=name),
+        "raise tag": Raise(cause=Raising.DURESS, tag="t-2"),
+        "raise worker": Raise(cause=Raising.MANUAL, worker="w-9", note="Rang."),
+        "start": ListenStart(alarm=name, max_s=60),
+        "stop": ListenStop(),
+    }
+    return orders[kind]
+
+
+def ids(alarm: Alarm) -> set[str]:
+    """Who said anything of themselves."""
+    return {str(each.actor["id"]) for each in alarm.responders}
+
+
 class Anything(RuleBasedStateMachine):
     """Whatever comes in whatever order: what must always hold, holds."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(settings=ESCALATING)
         self.spoken: dict[str, Instant] = {}
         self.microphone: str | None = None  # the alarm it records for
 
@@ -1345,6 +1282,9 @@ class Anything(RuleBasedStateMachine):
         self.world.do(event)
         for draft in self.world.events:
             self._check_event(before.get(str(draft.body["alarm"])), draft)
+        for alarm in before.values():
+            if alarm.id in self.world.alarms:
+                self._check_change(alarm, self.world.alarms[alarm.id])
         for effect in self.world.effects:
             if isinstance(effect, StartAudio):
                 assert self.microphone in {None, effect.alarm}
@@ -1360,13 +1300,26 @@ class Anything(RuleBasedStateMachine):
         else:
             assert kind != "raised"
         if before is not None and not before.open:
-            assert kind in {"audio_started", "audio_ended", "audio_unavailable"}
+            assert kind in {
+                "audio_started", "audio_ended", "audio_unavailable", "note", "reopened", "reviewed"
+            }  # fmt: skip
         if kind == "closed" and draft.body["mode"] != "test":
             assert draft.body["actor"]
-        if kind in {"raised", "repeated"}:
+        if kind in {"raised", "repeated"} and (before is None or before.presses):
             last = self.spoken.get(name)
             assert last is None or last.boot != draft.at.boot or draft.at.mono_s - last.mono_s >= 9.99
             self.spoken[name] = draft.at
+
+    def _check_change(self, before: Alarm, after: Alarm) -> None:
+        """Nobody is lost; and only some events lead back."""
+        types = {str(draft.body["type"]) for draft in self.world.events if draft.body["alarm"] == after.id}
+        assert ids(before) <= ids(after)
+        order = list(Handling)
+        if order.index(after.handling) < order.index(before.handling):
+            assert types & {"declined", "reopened", "repeated"}
+            assert after.handling in {end for row in TABLE.values() for end in row.get(before.handling, ())}
+        if before.level > after.level:
+            assert types & {"declined", "reopened", "repeated"}
 
     def _some(self, n: int) -> str:
         names = list(self.world.alarms)
@@ -1375,12 +1328,19 @@ class Anything(RuleBasedStateMachine):
     @rule(
         tag=st.sampled_from(sorted(TAGS)),
         mode=st.sampled_from(Mode),
+        intent=st.sampled_from(Intent),
         auth=st.sampled_from(Auth),
         position=st.sampled_from([None, HERE, ROUGH]),
     )
-    def press(self, tag: str, mode: Mode, auth: Auth, position: Body | None) -> None:
+    def press(self, tag: str, mode: Mode, intent: Intent, auth: Auth, position: Body | None) -> None:
         press = Press(
-            tag=tag, worker=TAGS[tag], event=TagEvent.PRESS, heard=self.world.now, mode=mode, auth=auth
+            tag=tag,
+            worker=TAGS[tag],
+            event=TagEvent.PRESS,
+            heard=self.world.now,
+            mode=mode,
+            intent=intent if mode is Mode.ACTUAL and tag != "wired" else Intent.ALARM,
+            auth=auth,
         )
         self._do(
             Pressed(press=press, next_alarm_id=self.world.new_id(), position=position, decided=self.world.now)
@@ -1416,30 +1376,25 @@ class Anything(RuleBasedStateMachine):
             message = (alarm.closing_id if closing else alarm.call_id) or "none"
             self._do(Hop(alarm=alarm.id, message=message, kind=kind, at=self.world.now))
 
-    @rule(
-        n=st.integers(0, 9),
-        kind=st.sampled_from(["received", "accept", "close", "start", "stop"]),
-        actor=st.sampled_from([ADA, BOB]),
-    )
+    @rule(n=st.integers(0, 9), kind=st.sampled_from(KINDS), actor=st.sampled_from([ADA, BOB, EVE]))
     def command(self, n: int, kind: str, actor: Actor) -> None:
         name = self._some(n)
-        orders: dict[str, Order] = {
-            "received": Received(alarm=name),
-            "accept": Accept(alarm=name),
-            "close": Close(alarm=name, outcome=Outcome.REAL),
-            "start": ListenStart(alarm=name, max_s=60),
-            "stop": ListenStop(),
-        }
-        before = self.world.alarms.get(name)
-        command = Command(id=f"c-{next(self.world.ids)}", actor=actor, order=orders[kind])
+        before = self.world.alarms
+        command = Command(id=f"c-{next(self.world.ids)}", actor=actor, order=order_of(kind, name))
         self._do(Commanded(command=command))
         [reply] = [effect for effect in self.world.effects if isinstance(effect, Reply)]
+        alarm = self.world.alarms.get(name)
         if reply.code is not None:
-            assert self.world.events == []
-        elif kind in {"received", "close"} or (kind == "accept" and before and before.owner is None):
-            assert self.world.alarms[name].timeline[-1]["actor"] == actor.body
-        if reply.code is None and kind == "accept":
-            assert self.world.alarms[name].owner == actor.body
+            assert (self.world.events, self.world.alarms) == ([], before)
+        elif kind not in {"start", "stop"} and self.world.events:
+            assert [draft.body["actor"] for draft in self.world.events[-1:]] == [actor.body]
+        if reply.code is None and alarm is not None:
+            mine = {str(each.actor["id"]): each.part for each in alarm.responders}.get(actor.id)
+            if kind in {"accept", "decline", "respond", "on_scene"}:
+                assert mine is not None
+                assert (kind == "decline") == (mine not in AT_IT)
+            if kind == "accept":
+                assert alarm.owner == actor.body
 
     @rule(
         seconds=st.sampled_from([1, 700, -DAY_S]), source=st.sampled_from([ClockSource.NTP, ClockSource.NONE])
@@ -1468,7 +1423,10 @@ class Anything(RuleBasedStateMachine):
         for alarm in self.world.alarms.values():
             assert from_json(to_json(alarm)) == alarm
             assert len(alarm.timeline) <= 100
-            assert (alarm.handling is Handling.ACCEPTED) <= (alarm.owner is not None)
+            if alarm.open:
+                taken = alarm.handling in AT_IT.values()
+                assert taken == (alarm.owner is not None) == (alarm.waiting is None)
+                assert not taken or alarm.handling is furthest(alarm)
             assert alarm.open == (alarm.outcome is None)
 
 

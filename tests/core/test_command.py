@@ -17,22 +17,33 @@ from gatewayd.core import desk, topic
 from gatewayd.core.alarm import Pressed, Publish, Save, Settings, step
 from gatewayd.core.command import (
     LARGEST_BYTES,
-    Accept,
     Actor,
-    Close,
-    Code,
     Command,
     CoverageGet,
     Incoming,
     ListenStart,
     ListenStop,
-    Outcome,
-    Received,
     Reply,
     read,
 )
 from gatewayd.core.coverage import Record
 from gatewayd.core.desk import REMEMBER_MAX, REMEMBER_S, ForgetReply, SaveReply, answer
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import (
+    Accept,
+    Close,
+    Decline,
+    Escalate,
+    Note,
+    OnScene,
+    Outcome,
+    Raise,
+    Raising,
+    Received,
+    Reopen,
+    Respond,
+    Review,
+)
 from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Press, Tag, TagEvent
 from gatewayd.core.supervision import Ear, Hearing
 from gatewayd.core.uuid7 import uuid7
@@ -75,6 +86,27 @@ def refused(found: Command | CoverageGet | Reply) -> tuple[str | None, Code | No
             Close(alarm=ALARM, outcome=Outcome.DUPLICATE, police="P-17"),
             "close",
         ),
+        ("alarm/decline", {}, Decline(alarm=ALARM), "alarm"),
+        ("alarm/respond", {}, Respond(alarm=ALARM), "respond"),
+        ("alarm/respond", {"eta_s": 0}, Respond(alarm=ALARM, eta_s=0), "respond"),
+        ("alarm/on_scene", {}, OnScene(alarm=ALARM), "alarm"),
+        ("alarm/escalate", {}, Escalate(alarm=ALARM), "alarm"),
+        ("alarm/note", {"text": "x"}, Note(alarm=ALARM, text="x"), "note"),
+        (
+            "alarm/note",
+            {"text": "x", "cancel": "refused"},
+            Note(alarm=ALARM, text="x", refuses_cancel=True),
+            "note",
+        ),
+        ("alarm/reopen", {}, Reopen(alarm=ALARM), "alarm"),
+        ("alarm/review", {}, Review(alarm=ALARM), "alarm"),
+        ("alarm/raise", {"tag": "t-1", "cause": "manual"}, Raise(cause=Raising.MANUAL, tag="t-1"), "raise"),
+        (
+            "alarm/raise",
+            {"worker": "w:1@x", "cause": "duress", "note": "Code word."},
+            Raise(cause=Raising.DURESS, worker="w:1@x", note="Code word."),
+            "raise",
+        ),
         ("listen/start", {}, ListenStart(alarm=ALARM), "listen_start"),
         ("listen/start", {"max_s": 60}, ListenStart(alarm=ALARM, max_s=60), "listen_start"),
         ("listen/stop", {}, ListenStop(), "listen_stop"),
@@ -109,6 +141,22 @@ def test_an_actor_may_have_no_name() -> None:
         ("alarm/close", {"outcome": "fine"}, "got 'fine'"),
         ("alarm/close", {"outcome": "real", "police": 3}, "police: expected a text"),
         ("alarm/close", {"outcome": "real", "lesson": "x" * 2001}, "lesson: expected a text of 1 to 2000"),
+        ("alarm/respond", {"eta_s": -1}, "eta_s: expected a whole number of seconds from 0 to 86400, got -1"),
+        ("alarm/respond", {"eta_s": 1.5}, "eta_s"),
+        ("alarm/note", {}, "text: expected a text of 1 to 2000 characters, got nothing"),
+        ("alarm/note", {"text": "x", "cancel": "granted"}, "cancel: expected refused, or nothing"),
+        ("alarm/note", {"text": "x", "cancel": []}, "cancel: expected refused, or nothing"),
+        ("alarm/raise", {"tag": "t-1"}, "cause: expected one of manual, duress, got nothing"),
+        ("alarm/raise", {"tag": "t-1", "cause": "panic"}, "cause: expected one of manual, duress"),
+        ("alarm/raise", {"cause": "manual"}, "tag: expected either a tag or a worker, got nothing"),
+        (
+            "alarm/raise",
+            {"cause": "manual", "tag": "t", "worker": "w"},
+            "a tag or a worker, got 'both'",
+        ),
+        ("alarm/raise", {"cause": "manual", "tag": "a/b"}, "tag: expected a tag's id"),
+        ("alarm/raise", {"cause": "manual", "worker": "Ada Bell"}, "worker: expected a reference"),
+        ("alarm/raise", {"cause": "manual", "worker": 3}, "worker: expected a reference"),
         ("listen/start", {"max_s": 0}, "max_s: expected a whole number of seconds from 1 to 3600, got 0"),
         ("listen/start", {"max_s": 3601}, "max_s"),
         ("listen/start", {"max_s": True}, "max_s"),
@@ -143,7 +191,7 @@ def test_a_retained_command_is_refused() -> None:
     assert refused(read(incoming(retained=True), NOW))[:2] == ("c-1", Code.REFUSED)
 
 
-@pytest.mark.parametrize("name", ["", "alarm", "alarm/raise", "alarm/accept/now", "x" * 5_000])
+@pytest.mark.parametrize("name", ["", "alarm", "alarm/lower", "alarm/accept/now", "x" * 5_000])
 def test_a_command_that_does_not_exist_is_unknown(name: str) -> None:
     command, code, message = refused(read(incoming(name), NOW))
     assert (command, code) == ("c-1", Code.UNKNOWN)
@@ -346,7 +394,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = ("id", "actor", "alarm", "outcome", "police", "lesson", "max_s", "expires_at", "tag", "at")
+KEYS = (
+    "id", "actor", "alarm", "outcome", "police", "lesson", "max_s", "expires_at", "tag", "at", "eta_s",
+    "text", "cancel", "worker", "cause", "note",
+)  # fmt: skip
 NAMES = (
     "alarm/received",
     "alarm/accept",
@@ -356,6 +407,10 @@ NAMES = (
     "coverage/get",
     "",
     "alarm/raise",
+    "alarm/respond",
+    "alarm/note",
+    "alarm/reopen",
+    "alarm/review",
 )
 
 

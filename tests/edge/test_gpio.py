@@ -13,7 +13,7 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 
 from gatewayd.config import model as config
-from gatewayd.core.model import ClockSource, Instant, State
+from gatewayd.core.model import ClockSource, Instant, State, Told
 from gatewayd.edge import gpio
 from gatewayd.edge.gpio import Gpio, default_factory
 
@@ -222,6 +222,7 @@ async def test_silent_means_no_light_and_no_sound_on_an_alarm() -> None:
             rig.pins.pin(number).clear_states()
         running.accepted("disk")
         running.accepted("broker")
+        running.tell(Told.RECEIVED)
         await asyncio.sleep(0.5)
         assert [state.state for state in rig.pins.pin(LED).states] == [True]
         assert [state.state for state in rig.pins.pin(BUZZER).states] == [False]
@@ -241,6 +242,17 @@ async def test_an_accepted_alarm_is_told_where_that_is_wanted(by: Any, flashes: 
         await until(lambda: not rig.pins.pin(BUZZER).state)
         await until(lambda: len([s for s in rig.pins.pin(LED).states if s.state]) == flashes + 2)
         assert rig.pins.pin(LED).state
+
+
+@pytest.mark.parametrize(("told", "flashes"), [(Told.RECEIVED, 2), (Told.ON_THE_WAY, 4)])
+async def test_what_ops_do_is_told_where_that_is_wanted(told: Told, flashes: int) -> None:
+    """Two for received, four for on the way."""
+    rig = Rig()
+    async with rig.running(silent=False, buzzer=BUZZER) as running:
+        running.tell(told)
+        await until(lambda: len([s for s in rig.pins.pin(BUZZER).states if s.state]) == flashes)
+        await asyncio.sleep(0.7)
+        assert len([s for s in rig.pins.pin(BUZZER).states if s.state]) == flashes
 
 
 async def test_the_status_light_blinks_while_something_is_wrong() -> None:

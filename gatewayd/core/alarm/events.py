@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from gatewayd.core.alarm.model import Alarm
 from gatewayd.core.command import Command, Reply
-from gatewayd.core.model import Body, Draft, Instant, Press
+from gatewayd.core.model import Body, Draft, Instant, Press, Tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,8 @@ class Settings:
 
     audio: bool  # [audio] enabled
     duration_s: float  # [audio] duration
+    escalate_after_s: tuple[float, ...] = ()  # [alarm] escalate_after, rising
+    tags: tuple[Tag, ...] = ()  # that are assigned: ops may raise an alarm for one
 
 
 # --- what happened ------------------------------------------------------------------------------------------
@@ -96,6 +98,8 @@ class Commanded:
     """Somebody at ops gave a command that was understood and is new."""
 
     command: Command
+    position: Body | None = None  # as in `Pressed`, for an alarm that ops raise
+    recent: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from gatewayd.core import topic
 from gatewayd.core.alarm.events import Effect, Publish, Save, Settings
-from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, known
+from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, furthest, known
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
 from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass
 
@@ -30,6 +30,14 @@ class Told:
 
 
 _USUAL: Final = Told()
+
+
+def _target(alarm: Alarm, trigger: Trigger) -> Handling:
+    """Return the handling that follows. KeyError where the table forbids it."""
+    if trigger is Trigger.RAISED:
+        return Handling.RAISED
+    allowed = TABLE[trigger][alarm.handling]
+    return allowed[0] if len(allowed) == 1 else furthest(alarm)
 
 
 class Turn:
@@ -66,7 +74,7 @@ class Turn:
 
     def tell(self, alarm: Alarm, trigger: Trigger, body: Body, told: Told = _USUAL) -> Alarm:
         """Change the alarm as the table says and tell it. KeyError where the table forbids it: a mistake."""
-        handling = TABLE[trigger][alarm.handling] if trigger is not Trigger.RAISED else Handling.RAISED
+        handling = _target(alarm, trigger)
         at = told.at or self.now
         self.effects.append(
             Publish(
@@ -106,16 +114,18 @@ class Turn:
         return self._alarms, (*self.effects, *states, *saves)
 
     def _state(self, alarm: Alarm) -> Publish:
+        withdrawn = alarm.reviewed is not None
         return Publish(
             draft=Draft(
                 topic=topic.alarm_state(alarm.id),
                 message_class=MessageClass.ALARM,
                 keep=Keep.AT_ONCE,
                 at=self.now,
-                body=alarm.body,
+                body={} if withdrawn else alarm.body,
                 retain=True,
                 replaces=True,
-                expires_s=self._expires_s(alarm),
+                clears=withdrawn,
+                expires_s=None if withdrawn else self._expires_s(alarm),
             )
         )
 
