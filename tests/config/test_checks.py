@@ -244,7 +244,8 @@ def test_what_could_not_be_read_is_never_a_test() -> None:
 def test_a_press_may_ask_to_cancel_or_tell_of_duress() -> None:
     """Where alarm_on is not set, those are no alarm either."""
     tag = loaded(TAG + "cancel_on = long\nduress_on = hold triple\ntest_on = double").config.tags[0]
-    assert (tag.cancel_on, tag.duress_on) == ({TagEvent.LONG}, {TagEvent.HOLD, TagEvent.TRIPLE})
+    assert tag.cancel_on == {TagEvent.LONG}
+    assert tag.duress_on == {TagEvent.HOLD, TagEvent.TRIPLE}
     assert tag.alarm_on == {
         TagEvent.PRESS, TagEvent.LONG_DOUBLE, TagEvent.LONG_TRIPLE, TagEvent.UNKNOWN
     }  # fmt: skip

@@ -1387,7 +1387,7 @@ class Anything(RuleBasedStateMachine):
         if reply.code is not None:
             assert (self.world.events, self.world.alarms) == ([], before)
         elif kind not in {"start", "stop"} and self.world.events:
-            assert [draft.body["actor"] for draft in self.world.events[-1:]] == [actor.body]
+            assert actor.body in [draft.body.get("actor") for draft in self.world.events]
         if reply.code is None and alarm is not None:
             mine = {str(each.actor["id"]): each.part for each in alarm.responders}.get(actor.id)
             if kind in {"accept", "decline", "respond", "on_scene"}:

@@ -14,6 +14,7 @@ from gatewayd.core import desk, topic
 from gatewayd.core.alarm import (
     Adopted,
     Alarm,
+    Alarms,
     Commanded,
     Forget,
     Handling,
@@ -554,7 +555,7 @@ def test_a_new_emergency_after_a_cancelled_one_is_told_near_its_wearer(
 
 # --- every command, once ------------------------------------------------------------------------------------
 
-ORDERS = {
+ORDERS: dict[str, dict[str, Any]] = {
     "alarm/received": {}, "alarm/accept": {}, "alarm/decline": {}, "alarm/respond": {"eta_s": 60},
     "alarm/on_scene": {}, "alarm/escalate": {}, "alarm/note": {"text": "x", "cancel": "refused"},
     "alarm/close": {"outcome": "real"}, "alarm/reopen": {}, "alarm/review": {},
@@ -574,7 +575,8 @@ def test_every_command_has_its_effect_once_and_a_bad_one_none(
     world = World(settings=ESCALATING)
     alarm = world.press()
     world.press(intent=Intent.CANCEL)
-    alarms, replies = world.alarms, {}
+    alarms: Alarms = world.alarms
+    replies: desk.Replies = {}
     record = Record((), Ear(hearing=Hearing.HEARS, since_s=0.0), world.now)
 
     def ask(incoming: Incoming) -> tuple[Any, bool]:
@@ -587,15 +589,15 @@ def test_every_command_has_its_effect_once_and_a_bad_one_none(
         [reply] = [draft.body for draft in drafts if draft.topic == topic.REPLY]
         return reply, alarms == before and len(effects) == 1
 
-    wrong = {
+    kinds: dict[str, dict[str, Any]] = {
         "twice": {}, "retained": {}, "expired": {"expires_at": "2020-01-01T00:00:00Z"},
         "malformed": {"alarm": 3, "cause": "bored", "max_s": "x", "actor": "somebody"},
-    }[how]  # fmt: skip
+    }  # fmt: skip
     code = {"retained": "refused", "expired": "expired", "malformed": "invalid"}
     for n, (name, actor) in enumerate(given_):
         body = {"id": f"c-{n}", "actor": {"id": actor}, "alarm": alarm.id, **ORDERS[name]}
         if how != "twice":
-            bad = {**body, **wrong}
+            bad = {**body, **kinds[how]}
             reply, unchanged = ask(
                 Incoming(name=name, payload=json.dumps(bad).encode(), retained=how == "retained")
             )

@@ -238,7 +238,9 @@ def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str
     if name in turn.alarms:
         return None
     for other in turn.alarms.values():
-        if other.open and other.mode is alarm.mode and other.who == alarm.who:
+        # By either: who wears the tag may have been configured anew since.
+        same = other.who == alarm.who or other.source == alarm.source
+        if other.open and other.mode is alarm.mode and same:
             return Code.CONFLICT, f"expected no open alarm of this {alarm.who}, there is {other.id}"
     _call(turn, alarm, Trigger.RAISED, event.recent, command.actor.body)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from gatewayd.core.alarm import calling, sound
 from gatewayd.core.alarm.escalation import escalate, unattended
@@ -120,6 +120,8 @@ def _handle(turn: Turn, command: Command, order: Handle) -> _Refusal:
             return _reopen(turn, alarm, told)
         case Review():
             turn.tell(replace(alarm, reviewed=turn.now), trigger, {}, told)
+        case _:
+            assert_never(order)
     return None
 
 
