@@ -208,13 +208,21 @@ def test_what_was_not_over_is_reopened(world: World) -> None:
     assert world.command(Close(alarm=alarm.id, outcome=Outcome.REAL)).code is None
 
 
-def test_a_reopened_alarm_is_not_erased_by_its_first_closing(world: World) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_reopened_alarm_is_not_erased_by_its_first_closing(world: World, late: bool) -> None:
+    """Which the broker had before it was reopened, or after: it is closed again, and only that counts."""
     alarm = closed(world)
-    closing = str(world[alarm].closing_id)
+    first = Hop(alarm=alarm.id, message=str(world[alarm].closing_id), kind=HopKind.CONFIRMED, at=world.now)
+    if not late:
+        world.do(first)
     world.command(Reopen(alarm=alarm.id))
-    world.do(Hop(alarm=alarm.id, message=closing, kind=HopKind.CONFIRMED, at=world.now))
+    if late:
+        world.do(first)
     world.after(30 * 24 * 3600).do(Ticked())
     assert world[alarm].open
+    world.command(Close(alarm=alarm.id, outcome=Outcome.REAL))
+    world.after(25 * 3600).do(Ticked())
+    assert alarm.id in world.alarms
 
 
 def test_an_alarm_is_not_reopened_beside_another_of_its_tag(world: World) -> None:
