@@ -100,11 +100,13 @@ class World:
         } | more
         position = known.pop("position", None)
         recent = known.pop("recent", ())
+        visit = known.pop("visit", None)
         pressed = Pressed(
             press=Press(tag=tag, worker=worker, **known),
             next_alarm_id=self.new_id(),
             position=position,
             recent=recent,
+            visit=visit,
             decided=self.now,
         )
         self.do(pressed)

@@ -118,7 +118,7 @@ def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
 def test_a_message_of_the_contract_passes() -> None:
     """On its topic, whole or below the base; with fields of a later version."""
     assert published(f"alarm/{ALARM}/event", EVENT) == EVENT
-    assert published(f"gatewayd/gw-1/alarm/{ALARM}/event", {**EVENT, "visit": {"id": 3}, "new": None})
+    assert published(f"gatewayd/gw-1/alarm/{ALARM}/event", {**EVENT, "weather": {"id": 3}, "new": None})
 
 
 @pytest.mark.parametrize(

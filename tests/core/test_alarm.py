@@ -20,6 +20,7 @@ from gatewayd.core.alarm import (
     Adopted,
     Alarm,
     AudioState,
+    Cause,
     Chunked,
     Commanded,
     Event,
@@ -30,6 +31,7 @@ from gatewayd.core.alarm import (
     Positioned,
     Pressed,
     Publish,
+    Raised,
     Resumed,
     Save,
     Settings,
@@ -218,6 +220,68 @@ def test_a_press_heard_again_after_a_kill_is_the_same_alarm() -> None:
         world.do(pressed)
         ids.append([draft.id for draft in world.events])
     assert ids[0] == ids[1]
+
+
+# --- derived ------------------------------------------------------------------------------------------------
+
+VISIT: Body = {"id": "v-1", "worker": "w-1", "expected_end_at": World().now, "address": {"street": "Dam"}}
+
+
+def overdue(world: World) -> Raised:
+    return Raised(
+        alarm=world.new_id(),
+        cause=Cause.OVERDUE,
+        at=world.now,
+        worker="w-1",
+        visit=VISIT,
+        position=HERE,
+        recent=(ROUGH,),
+    )
+
+
+def test_what_no_press_called_for_is_an_alarm_all_the_same(world: World) -> None:
+    """It says why, of whom and on which visit, has its place, and is listened to."""
+    event = overdue(world)
+    world.do(event)
+    raised = world.events[0].body
+    assert (raised["type"], raised["cause"], raised["severity"]) == ("raised", "overdue", "high")
+    assert (raised["worker"], raised["visit"], raised["presses"]) == ("w-1", VISIT, 0)
+    assert (raised["position"], raised["recent"]) == (HERE, [ROUGH])
+    assert StartAudio(alarm=event.alarm) in world.effects
+    alarm = world.alarms[event.alarm]
+    assert world.state(alarm)["visit"] == VISIT
+    assert from_json(to_json(alarm)) == alarm
+    assert alarm.who == "worker w-1"
+
+
+def test_raised_twice_under_one_id_it_has_one_effect(world: World) -> None:
+    event = overdue(world)
+    world.do(event)
+    assert world.do(event) == ()
+
+
+def test_a_press_during_it_is_an_alarm_of_its_own(world: World) -> None:
+    """A call for help is never counted on what was no press."""
+    event = overdue(world)
+    world.do(event)
+    alarm = world.after(20).press()
+    assert alarm.id != event.alarm
+    assert world.events[0].body["cause"] == "panic"
+
+
+def test_what_was_no_press_verifies_nobody(world: World) -> None:
+    world.do(overdue(world))
+    world.after(20).press("t-2", "w-2")
+    assert "corroborated" not in world.types
+
+
+def test_an_alarm_tells_the_visit_it_was_raised_on(world: World) -> None:
+    """And keeps it when the next press knows of none."""
+    world.press(visit=VISIT)
+    assert world.events[0].body["visit"] == VISIT
+    alarm = world.after(700).press()
+    assert (world.types[0], world.events[0].body["visit"]) == ("repeated", VISIT)
+    assert world.state(alarm)["visit"] == VISIT
 
 
 # --- pressing again -----------------------------------------------------------------------------------------
@@ -1056,7 +1120,8 @@ def test_a_closed_alarm_is_not_erased_while_another_is_recorded_in_it(world: Wor
 def full(world: World) -> Alarm:
     """An alarm with everything in it."""
     other = world.press("t-2", "w-2")
-    alarm = world.press(position=HERE, counter=3, press_key="t-1:3", battery_pct=5, rssi_dbm=-90, button=1)
+    known = {"counter": 3, "press_key": "t-1:3", "battery_pct": 5, "rssi_dbm": -90, "button": 1}
+    alarm = world.press(position=HERE, visit=VISIT, **known)
     for kind in HopKind:
         world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=world.now))
     world.do(SoundOpened(alarm=other.id, codec="opus", head=HEAD))

@@ -11,6 +11,8 @@ The rules, with the figures they bind to:
   on the air: whoever lost the disk does not know that it was heard.
 - After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
   went back), it was long ago: a press then calls for help, and is never just counted.
+- What is derived (`Raised`: a visit that is overdue) is an alarm of its own. It never counts presses, nor
+  verifies anybody's: a press while it is open raises another.
 - No alarm that is meant is ever closed by the gateway. A test ends 10 min after its last press.
 - Each responder has a part of their own, and none is forgotten: the one of those at it who came first is the
   owner, and handling is as far as the furthest of them. It goes back only when one of them declines, when the
@@ -43,6 +45,7 @@ from gatewayd.core.alarm.events import (
     Positioned,
     Pressed,
     Publish,
+    Raised,
     Resumed,
     Save,
     Settings,
@@ -54,7 +57,7 @@ from gatewayd.core.alarm.events import (
     StopAudio,
     Ticked,
 )
-from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState
+from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState, Cause
 from gatewayd.core.alarm.reading import adopt, from_json, to_json
 from gatewayd.core.alarm.step import retell, step
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
@@ -66,6 +69,7 @@ __all__ = [
     "Alarms",
     "Audio",
     "AudioState",
+    "Cause",
     "Chunked",
     "Commanded",
     "Effect",
@@ -77,6 +81,7 @@ __all__ = [
     "Positioned",
     "Pressed",
     "Publish",
+    "Raised",
     "Resumed",
     "Save",
     "Settings",

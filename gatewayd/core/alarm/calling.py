@@ -1,4 +1,4 @@
-"""What calls for help: a press, and ops who raise an alarm for somebody. And the press that takes it back.
+"""What calls for help: a press, ops for somebody, and what did not happen. And the press that takes it back.
 
 Taking back never closes: it is told, and ops decide. A duress press is told as one, and nothing near its
 wearer tells it from a cancelling one: from either on, the alarm is hushed (`Alarm.hushed`).
@@ -12,8 +12,8 @@ from typing import Final
 
 from gatewayd.core.alarm import sound
 from gatewayd.core.alarm.escalation import escalate, unattended
-from gatewayd.core.alarm.events import Commanded, Pressed, Spent
-from gatewayd.core.alarm.model import SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Cause, elapsed_s, known
+from gatewayd.core.alarm.events import Commanded, Pressed, Raised, Spent
+from gatewayd.core.alarm.model import DERIVED, SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Cause, elapsed_s, known
 from gatewayd.core.alarm.table import Handling, Trigger
 from gatewayd.core.alarm.turn import Told, Turn
 from gatewayd.core.fields import Code
@@ -38,7 +38,10 @@ def pressed(turn: Turn, event: Pressed) -> None:
     mine = [
         alarm
         for alarm in turn.alarms.values()
-        if alarm.open and alarm.mode is press.mode and alarm.source == press.tag
+        if alarm.open
+        and alarm.mode is press.mode
+        and alarm.cause not in DERIVED
+        and alarm.source == press.tag
     ]
     latest = max(mine, key=lambda alarm: alarm.id, default=None)
     if press.intent is Intent.CANCEL:
@@ -80,6 +83,7 @@ def _raise(turn: Turn, event: Pressed) -> Alarm:
         press_key=press.press_key,
         decided=event.decided,
         position=event.position,
+        visit=event.visit,
     )
     turn.effects.append(Spent(alarm=event.next_alarm_id))
     return _call(turn, alarm, Trigger.RAISED, event.recent)
@@ -124,6 +128,7 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
         tag=alarm.tag and _tag(press),
         press_key=press.press_key,
         cause=Cause.DURESS if duress else alarm.cause,
+        visit=event.visit or alarm.visit,
     )
     if gap_s <= EMERGENCY_S:
         told = Told(at=press.heard, id=message)
@@ -169,6 +174,7 @@ def _call(
             "presses": alarm.presses,
             "tag": alarm.tag,
             "worker": alarm.worker,
+            "visit": alarm.visit,
             "note": alarm.note,
             "position": alarm.position,
             "recent": list(recent),
@@ -208,6 +214,20 @@ def _cancel(turn: Turn, alarm: Alarm, press: Press) -> None:
     turn.tell(
         asking, Trigger.CANCEL_REQUESTED, known({"press_key": press.press_key, "tag": _tag(press)}), told
     )
+
+
+def raised(turn: Turn, event: Raised) -> None:
+    """Begin an alarm that no press called for, once."""
+    if event.alarm in turn.alarms:
+        return
+    alarm = replace(
+        _begun(event.alarm, event.at, cause=event.cause, tag=None),
+        worker=event.worker,
+        decided=turn.now,
+        position=event.position,
+        visit=event.visit,
+    )
+    _call(turn, alarm, Trigger.RAISED, event.recent)
 
 
 def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str] | None:

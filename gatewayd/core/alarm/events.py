@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from gatewayd.core.alarm.model import Alarm
+from gatewayd.core.alarm.model import Alarm, Cause
 from gatewayd.core.command import Command, Reply
 from gatewayd.core.model import Body, Draft, Instant, Press, Tag
 
@@ -33,6 +33,20 @@ class Pressed:
     position: Body | None = None  # the contract's position object
     recent: tuple[Body, ...] = ()  # up to two positions before it
     decided: Instant  # when the press was known to be one
+    visit: Body | None = None  # the visit its worker is on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """What did not happen calls for help. Told again under the same id it has no second effect."""
+
+    alarm: str  # its id
+    cause: Cause  # one of `DERIVED`
+    at: Instant
+    worker: str  # whose it is
+    visit: Body | None = None  # as in `Pressed`, and so are these
+    position: Body | None = None
+    recent: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +135,7 @@ class Ticked:
 
 Event: TypeAlias = (
     Pressed
+    | Raised
     | Positioned
     | SoundOpened
     | SoundUnavailable

@@ -25,9 +25,13 @@ class Cause(StrEnum):
     WIRED = "wired"  # the wired button
     DURESS = "duress"  # a tag's duress pattern, or ops who heard the code word
     MANUAL = "manual"  # ops
+    OVERDUE = "overdue"  # a visit's end passed, and nobody said that it is over
 
 
-SEVERITY: Final[Mapping[Cause, str]] = dict.fromkeys(Cause, "critical")
+DERIVED: Final = frozenset({Cause.OVERDUE})  # by the gateway itself, from what did not happen
+SEVERITY: Final[Mapping[Cause, str]] = {
+    cause: "high" if cause in DERIVED else "critical" for cause in Cause
+}
 
 
 class AudioState(StrEnum):
@@ -122,7 +126,8 @@ class Alarm:
     stored: Instant | None = None  # on the disk,
     published: Instant | None = None  # handed to the broker,
     confirmed: Instant | None = None  # and acknowledged by it
-    worker: str | None = None  # whose alarm it is, where ops raised it for one without a tag
+    worker: str | None = None  # whose alarm it is, where no tag tells
+    visit: Body | None = None  # the visit that its worker was on
     note: str | None = None  # why ops raised it
     responders: tuple[Responder, ...] = ()  # who said anything of themselves; who came back is last
     waiting: Instant | None = None  # since when nobody has it; None: somebody has
@@ -149,7 +154,7 @@ class Alarm:
 
     @property
     def source(self) -> str:
-        """The tag's id, or "wired", or the worker who has no tag: a text that is no id."""
+        """The tag's id, or "wired", or, in a text that is no id, the worker where no tag tells."""
         if self.worker is not None:
             return f"worker {self.worker}"
         return WIRED if self.tag is None else str(self.tag["id"])
@@ -205,6 +210,7 @@ class Alarm:
                 "escalation": known({"level": self.level, "waiting_at": self.waiting}),
                 "cancel": known({"requested_at": self.cancelled, "refused_at": self.cancel_refused}) or None,
                 "worker": self.worker,
+                "visit": self.visit,
                 "note": self.note,
                 "audio": _audio_body(self.audio),
                 "position": self.position,

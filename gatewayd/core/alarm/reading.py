@@ -130,6 +130,7 @@ def _read(body: Body) -> Alarm:
         stored=delivery.optional_instant("stored_at"),
         confirmed=delivery.optional_instant("confirmed_at"),
         worker=state.optional_text("worker"),
+        visit=state.object("visit") or None,
         note=state.optional_text("note"),
         responders=tuple(_responder(_Reader(each)) for each in state.objects("responders")),
         waiting=escalation.optional_instant("waiting_at"),

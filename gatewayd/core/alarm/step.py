@@ -18,6 +18,7 @@ from gatewayd.core.alarm.events import (
     HopKind,
     Positioned,
     Pressed,
+    Raised,
     Resumed,
     Settings,
     SoundEnded,
@@ -51,6 +52,8 @@ def step(alarms: Alarms, event: Event, now: Instant, settings: Settings) -> tupl
     match event:
         case Pressed():
             calling.pressed(turn, event)
+        case Raised():
+            calling.raised(turn, event)
         case Positioned():
             _positioned(turn, event.position)
         case Hop() | Chunked():
