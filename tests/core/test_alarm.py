@@ -990,6 +990,18 @@ def test_the_end_of_the_recording_before_does_not_end_the_next(world: World) -> 
     assert world.types == ["audio_started"]
 
 
+def test_the_end_of_ones_own_recording_does_not_end_the_part_in_anothers(world: World) -> None:
+    """It was stopped, and the alarm is recorded in another's by the time its last chunk comes."""
+    alarm = recording(world)
+    world.command(ListenStop())
+    other = world.press("t-2", "w-2")
+    world.command(ListenStart(alarm=alarm.id, max_s=60))
+    assert world[alarm].audio.recorded_in == other.id
+    for late in (SoundEnded(alarm=alarm.id), SoundUnavailable(alarm=alarm.id, reason="unplugged")):
+        world.do(late)
+        assert (world.types, world[alarm].audio.state) == ([], AudioState.STARTING)
+
+
 def test_listening_goes_on_for_longer(world: World) -> None:
     alarm = recording(world)
     world.after(60)
