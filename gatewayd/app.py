@@ -36,7 +36,8 @@ from gatewayd.edge.host import Host
 from gatewayd.edge.mic import Microphone
 from gatewayd.edge.outbox import Outbox
 from gatewayd.edge.systemd import Systemd
-from gatewayd.gateway import RECORDS, Gateway
+from gatewayd.gateway import Gateway
+from gatewayd.records import RECORDS
 from gatewayd.timekeeper import keep_time
 from gatewayd.uplink import Uplink
 

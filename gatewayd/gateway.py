@@ -11,27 +11,23 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Final, Literal, Protocol
 
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
-from gatewayd.core import command, coverage, desk, payload, tags, topic
+from gatewayd.core import command, desk, payload, tags, topic, visit
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
-from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import (
     Advertisement,
-    Body,
     Draft,
     Fix,
     Instant,
-    Keep,
+    Intent,
     Message,
-    MessageClass,
     Press,
     State,
-    Subject,
     Tag,
     TagEvent,
     TagReport,
@@ -40,12 +36,28 @@ from gatewayd.core.model import (
 from gatewayd.core.next_ids import NextIds, Seeds
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.roster import Roster
-from gatewayd.core.track import Track
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
+from gatewayd.logbook import log_accepted, log_event
 from gatewayd.near import Near
 from gatewayd.recorder import Recorder
+from gatewayd.records import (
+    ALARM,
+    COVERAGE,
+    NEXT,
+    RECORDING,
+    REPLY,
+    TAG,
+    Put,
+    RecordKey,
+    Records,
+    changes,
+    read,
+    seeds_put,
+)
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
+from gatewayd.visits import VisitWatch
+from gatewayd.whereabouts import Whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -54,24 +66,6 @@ EARLY: Final = 10_000
 # More than can have been published since the broker's state of an adopted alarm was told: minutes of sound.
 CHUNKS_UNTOLD: Final = 1_000
 SEEN_S: Final = 30.0  # a tag heard this recently counts as heard, in the STATUS line
-
-_Value = TypeVar("_Value")
-_MESSAGE_IDS: Final = {"raised": MessageId.ALARM_RAISED, "closed": MessageId.ALARM_CLOSED}
-
-# The kinds of record in the outbox.
-TAG: Final = "tag"
-NEXT: Final = "next_alarm"
-ALARM: Final = "alarm"
-RECORDING: Final = "recording"
-REPLY: Final = "reply"
-COVERAGE: Final = coverage.KIND
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE)
-
-
-Effect: TypeAlias = alarms.Effect | desk.SaveReply | desk.ForgetReply
-RecordKey: TypeAlias = tuple[str, str]
-Put: TypeAlias = Mapping[RecordKey, str]  # records to be stored
-Records: TypeAlias = Mapping[str, Mapping[str, str]]  # as the disk has them: by kind, then by key
 
 
 class Sender(Protocol):
@@ -104,11 +98,12 @@ class Gateway:
         self._near = Near(accepted=accepted, room=tell_room, wearer=tell_wearer)
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
+        self._visits = VisitWatch(now=now)
         self._presences: dict[str, TagPresence] = {}
         self._saved: dict[str, Instant] = {}
         self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
-        self._track = Track()
+        self._whereabouts = Whereabouts(config, now=now)
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
         self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
@@ -116,7 +111,8 @@ class Gateway:
 
     def configure(self, config: Config) -> None:
         """Work with a configuration from now on. What is known of tags that stay is kept."""
-        self._config = config
+        self._visits.configure(config)
+        self._whereabouts.configure(config)
         self.recorder.configure(rate_hz=config.audio.rate_hz, chunk_s=config.audio.chunk_s)
         self._roster = Roster(config.tags)
         self._tags = {tag.name: tag for tag in config.tags}
@@ -140,14 +136,16 @@ class Gateway:
         for alarm, mark in records.get(RECORDING, {}).items():
             self.recorder.restore(alarm, mark)
         self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
-        self._replies = _read(REPLY, records, desk.from_json)
-        self._alarms = _read(ALARM, records, alarms.from_json)
+        self._replies = read(REPLY, records, desk.from_json)
+        self._visits.restore(records)
+        self._alarms = read(ALARM, records, alarms.from_json)
         for known in self._alarms.values():
             if known.audio.wanted and known.audio.recorded_in is None:
                 self.recorder.began(known.id, known.pressed)
         self._provide_alarm_ids()
         early, self._early = self._early or {}, None
         self._step(alarms.Resumed())
+        self._watch_visits()  # first of all: their times are read anew in another boot
         for act in early.values():
             act()
 
@@ -159,15 +157,18 @@ class Gateway:
         for alarm, mark in records.get(RECORDING, {}).items():
             if alarm not in self._alarms:
                 self.recorder.restore(alarm, mark)
-        self._replies = {**_read(REPLY, records, desk.from_json), **self._replies}
-        for known in _read(ALARM, records, alarms.from_json).values():
+        self._replies = {**read(REPLY, records, desk.from_json), **self._replies}
+        self._visits.restore(records)
+        self._watch_visits()
+        for known in read(ALARM, records, alarms.from_json).values():
             self._step(alarms.Adopted(alarm=known))
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
-        records: dict[RecordKey, str] = _seeds(self._next_ids.seeds)
+        records: dict[RecordKey, str] = seeds_put(self._next_ids.seeds)
         records |= {(TAG, name): presence.to_json() for name, presence in self._presences.items()}
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
+        records |= self._visits.records
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
         self._store(records, self._supervisor.record.save(self._now()))
@@ -195,7 +196,7 @@ class Gateway:
 
     def _store_seeds(self, seeds: Seeds) -> None:
         if seeds:
-            self.sender.send(Batch(records=_seeds(seeds)))
+            self.sender.send(Batch(records=seeds_put(seeds)))
 
     # --- what is heard --------------------------------------------------------------------------------------
 
@@ -229,7 +230,11 @@ class Gateway:
         heard = self._at(heard_s)
         presence, press = observe(before, tag, report, heard, rssi_dbm)
         if press is not None:
-            self._press(press, {(TAG, tag.name): presence.to_json()})
+            records = {(TAG, tag.name): presence.to_json()}
+            if press.intent is Intent.CHECK_OUT:
+                self._watch_over(self._visits.check_out(press), records)
+            else:
+                self._press(press, records)
             self._saved[tag.name] = heard
         elif presence.due(self._saved.get(tag.name), heard):
             self._store({(TAG, tag.name): presence.to_json()}, self._supervisor.changes(alone=False))
@@ -260,47 +265,56 @@ class Gateway:
         return replace(now, mono_s=mono_s, wall_s=now.wall_s + mono_s - now.mono_s)
 
     def _press(self, press: Press, records: Put) -> None:
-        now = self._now()
         pressed = alarms.Pressed(
             press=press,
             next_alarm_id=self._next_ids.give(press),
-            position=self._position(now),
-            recent=self._track.recent,
-            decided=now,
+            position=self._whereabouts.position(),
+            recent=self._whereabouts.recent,
+            decided=self._now(),
+            visit=self._visits.in_alarm(press.worker),
         )
         self._step(pressed, records)
+
+    # --- visits ---------------------------------------------------------------------------------------------
+
+    def _watch_visits(self) -> None:
+        self._watch_over(self._visits.tick(self._supervisor.states, self._presences))
+
+    def _watch_over(self, effects: Iterable[visit.Effect], records: Put | None = None) -> None:
+        """Carry out what visits ask for, the alarm of one that is overdue in the same batch."""
+        now = self._now()
+        wanted: list[desk.Wanted] = list(effects)
+        for effect in tuple(wanted):
+            if isinstance(effect, visit.Overdue):
+                raised = alarms.Raised(
+                    alarm=effect.alarm,
+                    cause=alarms.Cause.OVERDUE,
+                    at=now,
+                    worker=effect.visit.worker,
+                    visit=effect.visit.in_alarm,
+                    position=self._whereabouts.position(),
+                    recent=self._whereabouts.recent,
+                )
+                self._alarms, more = alarms.step(self._alarms, raised, now, self._settings)
+                wanted += more
+        self._carry_out(wanted, records)
 
     # --- where we are ---------------------------------------------------------------------------------------
 
     def on_fix(self, fix: Fix) -> None:
         """Take a fix."""
-        now = self._now()
-        self._track.take(fix, now, subject=self._config.gateway.kind)
-        self._tell_position(now)
+        self._whereabouts.take(fix)
+        self._tell_position()
 
-    def _position(self, now: Instant) -> Body | None:
-        gateway = self._config.gateway
-        hub = None
-        if gateway.kind is Subject.HUB and gateway.latitude is not None and gateway.longitude is not None:
-            hub = (gateway.latitude, gateway.longitude)
-        return self._track.position(now, subject=gateway.kind, hub=hub)
-
-    def _tell_position(self, now: Instant) -> None:
-        where = self._position(now)
+    def _tell_position(self) -> None:
+        where = self._whereabouts.position()
         if where is None:
             return
         self._step(alarms.Positioned(position=where))
-        always = self._config.gps.publish == "always"
-        if self._track.due(now, alarm_open=self.open_alarms > 0, always=always):
-            self.publish(
-                Draft(
-                    topic=topic.POSITION,
-                    message_class=MessageClass.POSITION,
-                    keep=Keep.WHEN_WAITING,
-                    at=now,
-                    body=where,
-                )
-            )
+        visiting = self._visits.any_begun
+        draft = self._whereabouts.due(where, alarm_open=self.open_alarms > 0, visiting=visiting)
+        if draft is not None:
+            self.publish(draft)
 
     # --- what ops say ---------------------------------------------------------------------------------------
 
@@ -308,17 +322,16 @@ class Gateway:
         """Carry out a command, once however often it comes, and answer it."""
         if self._postponed(partial(self.on_command, incoming)):
             return
-        now = self._now()
-        self._alarms, self._replies, effects = desk.answer(
-            self._alarms,
-            self._replies,
-            incoming,
-            now,
-            self._settings,
+        known = desk.Known(
+            alarms=self._alarms,
+            visits=self._visits.known,
+            replies=self._replies,
             record=self._supervisor.record,
-            position=self._position(now),
-            recent=self._track.recent,
+            position=self._whereabouts.position(),
+            recent=self._whereabouts.recent,
         )
+        known, effects = desk.answer(known, incoming, self._now(), self._settings)
+        self._alarms, self._visits.known, self._replies = known.alarms, known.visits, known.replies
         self._carry_out(effects)
 
     def on_retained_alarm(self, name: str, body: bytes) -> None:
@@ -337,10 +350,10 @@ class Gateway:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
     def on_forgotten(self) -> None:
-        """Tell the state of every alarm and tag again: the broker may have lost what it retained."""
+        """Tell the state of every alarm, visit and tag again: the broker may have lost what it retained."""
         if not self._postponed(self.on_forgotten):
             self._alarms, effects = alarms.retell(self._alarms, self._now(), self._settings)
-            self._carry_out(effects)
+            self._carry_out((*effects, *self._visits.retell()))
             self._supervisor.retell()
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -352,8 +365,9 @@ class Gateway:
         self._step(alarms.Ticked())
         numbered = {name for name, presence in self._presences.items() if presence.numbered}
         self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
-        self._tell_position(self._now())  # an old one is told too, as such; a hub's needs no fix
+        self._tell_position()  # an old one is told too, as such; a hub's needs no fix
         self._supervisor.tick(self._presences)
+        self._watch_visits()
         self._store({}, self._supervisor.changes(alone=True))
 
     @property
@@ -378,7 +392,7 @@ class Gateway:
         self._carry_out(effects, records, messages)
 
     def _carry_out(
-        self, effects: Iterable[Effect], records: Put | None = None, messages: Iterable[Message] = ()
+        self, effects: Iterable[desk.Wanted], records: Put | None = None, messages: Iterable[Message] = ()
     ) -> None:
         """Send and store what one turn asks for in one batch; then see to the microphone."""
         wanted = list(effects)
@@ -392,38 +406,29 @@ class Gateway:
                 case alarms.StopAudio():
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
-                    _log(effect.draft)
+                    log_event(effect.draft)
                     if (told := to_wearer(effect.draft)) is not None:
                         self._near.handled(self._alarms.get(told[0]), told[1])
                 case alarms.Forget():
                     self.recorder.forget(effect.alarm)
+                case visit.TimeUp():
+                    tags = self._visits.wearing(effect.worker)
+                    self._near.time_up(effect.worker, tags, self._alarms.values())
                 case _:
                     pass
 
-    def _batch(self, effects: Iterable[Effect], records: Put, sound: Iterable[Message]) -> Batch:
+    def _batch(self, effects: Iterable[desk.Wanted], records: Put, sound: Iterable[Message]) -> Batch:
         messages = list(sound)
-        put = dict(records)
-        forget: list[RecordKey] = []
+        put, forget = changes(effects)
         for effect in effects:
-            match effect:
-                case alarms.Publish():
-                    messages.append(self.stamp(effect.draft))
-                case alarms.Save():
-                    put[ALARM, effect.alarm.id] = alarms.to_json(effect.alarm)
-                case alarms.Forget():
-                    forget += [(ALARM, effect.alarm), (RECORDING, effect.alarm)]
-                case alarms.Spent():
-                    put |= self._replace_spent(effect.alarm)
-                case desk.SaveReply():
-                    put[REPLY, str(effect.reply.id)] = desk.to_json(effect.reply)
-                case desk.ForgetReply():
-                    forget.append((REPLY, effect.command))
-                case _:
-                    pass
-        return Batch(messages=tuple(messages), records=put, forget=tuple(forget))
+            if isinstance(effect, alarms.Publish):
+                messages.append(self.stamp(effect.draft))
+            elif isinstance(effect, alarms.Spent):
+                put |= self._replace_spent(effect.alarm)
+        return Batch(messages=tuple(messages), records={**records, **put}, forget=tuple(forget))
 
     def _replace_spent(self, alarm: str) -> dict[RecordKey, str]:
-        return _seeds(self._next_ids.spent(alarm, self._now().boot))
+        return seeds_put(self._next_ids.spent(alarm, self._now().boot))
 
     def publish(self, draft: Draft) -> None:
         """Send one message on its own."""
@@ -446,42 +451,7 @@ class Gateway:
         if where is None or where.alarm is None or where.kind is not topic.Kind.ALARM_EVENT:
             return
         if "cause" in message.body and kind is not alarms.HopKind.PUBLISHED:
-            self._accept(where.alarm, "disk" if kind is alarms.HopKind.STORED else "broker")
+            by: Literal["disk", "broker"] = "disk" if kind is alarms.HopKind.STORED else "broker"
+            self._near.stored(self._alarms.get(where.alarm), by)
+            log_accepted(where.alarm, by)
         self._step(alarms.Hop(alarm=where.alarm, message=message.id, kind=kind, at=at))
-
-    def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
-        """Tell the room, and the journal, that an alarm is safe from now on."""
-        self._near.stored(self._alarms.get(alarm), by)
-        extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
-        logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
-
-
-def _seeds(seeds: Seeds) -> dict[RecordKey, str]:
-    return {(NEXT, tag): seed for tag, seed in seeds.items()}
-
-
-def _read(
-    kind: str, records: Mapping[str, Mapping[str, str]], from_json: Callable[[str], _Value]
-) -> dict[str, _Value]:
-    """Read the records of a kind. A damaged one is told and left out: the others still count."""
-    found: dict[str, _Value] = {}
-    for name, text in records.get(kind, {}).items():
-        try:
-            found[name] = from_json(text)
-        except ValueError as error:
-            logger.error("the record %s %s is damaged and left out: %s", kind, name, error)
-    return found
-
-
-def _log(draft: Draft) -> None:
-    """Tell the journal of an alarm's event; positions are left out."""
-    where = topic.parse(draft.topic)
-    if where is None or where.kind is not topic.Kind.ALARM_EVENT or draft.body["type"] == "position":
-        return
-    kind = str(draft.body["type"])
-    tag = draft.body.get("tag")
-    name = str(tag["id"]) if isinstance(tag, Mapping) else None
-    message_id = _MESSAGE_IDS.get(kind, MessageId.ALARM_CHANGED)
-    level = logging.WARNING if kind in {"raised", "repeated", "escalated"} else logging.INFO
-    extra = fields(message_id, alarm=where.alarm, tag=name)
-    logger.log(level, "alarm %s: %s (%s)", where.alarm, kind, draft.body["mode"], extra=extra)

@@ -5,7 +5,7 @@ All of it is silent unless configured, and of an alarm that is hushed nothing is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,18 @@ class Near:
         if alarm is not None and not alarm.hushed:
             self.room(told)
             self._wearer(alarm, told)
+
+    def time_up(self, worker: str, tags: Iterable[str], alarms: Iterable[Alarm]) -> None:
+        """Tell that an alarm follows unless the worker checks out.
+
+        Not while an alarm of theirs is hushed: whoever stands there believes that they did.
+        """
+        mine = (alarm for alarm in alarms if alarm.open and alarm.wearer == worker)
+        if any(alarm.hushed and not alarm.derived for alarm in mine):
+            return
+        self.room(Told.TIME_UP)
+        for tag in tags:
+            self.wearer(tag, Told.TIME_UP)
 
     def _wearer(self, alarm: Alarm, told: Told) -> None:
         if alarm.tag is not None:

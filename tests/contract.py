@@ -21,6 +21,7 @@ _SCHEMA = {
     Kind.POSITION: "position",
     Kind.REPLY: "reply",
     Kind.TAG: "tag",
+    Kind.VISIT: "visit",
     Kind.ALARM_EVENT: "alarm-event",
     Kind.ALARM_STATE: "alarm-state",
 }
@@ -38,6 +39,9 @@ _COMMAND = {
     "alarm/close": "close",
     "listen/start": "listen_start",
     "listen/stop": "listen_stop",
+    "visit/open": "visit_open",
+    "visit/extend": "visit",
+    "visit/close": "visit",
     "coverage/get": "coverage_get",
 }
 

@@ -33,7 +33,8 @@ from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, COVERAGE, EARLY, NEXT, RECORDING, REPLY, TAG, Gateway
+from gatewayd.gateway import EARLY, Gateway
+from gatewayd.records import ALARM, COVERAGE, NEXT, RECORDING, REPLY, TAG, VISIT
 from gatewayd.uplink import Batch
 
 ADDRESS = "C4:11:22:33:44:55"
@@ -604,3 +605,135 @@ async def test_the_same_state_of_the_radio_again_changes_nothing(room: Room) -> 
     room.gateway.on_radio(State.DEGRADED, "hci0 scans; advertisement monitors are not available")
     room.now_s += 10
     assert room.covered(room.now_s)["verdict"] == "not_heard"
+
+
+# --- visits -------------------------------------------------------------------------------------------------
+
+WHERE = {"street": "Dam", "number": "1", "floor": "3"}
+
+
+def visit_opened(room: Room, ends_s: float = 600.0, **more: Any) -> None:
+    """Open a visit of the tag's worker that ends so many seconds from now."""
+    end = payload.at(replace(room.now(), wall_s=room.now().wall_s + ends_s, boot="-"), CLOCK)
+    room.command("visit/open", visit="v-1", worker="nurse-1", expected_end=end, address=WHERE, **more)
+
+
+def visit_told(room: Room) -> list[Mapping[str, Any]]:
+    """What was told on the visit's topic so far."""
+    sent = (message for batch in room.disk.batches for message in batch.messages)
+    return [message.body for message in sent if message.topic == topic.visit("v-1")]
+
+
+async def test_a_press_on_a_visit_tells_the_address(room: Room) -> None:
+    """And one after it does not."""
+    visit_opened(room)
+    room.press(1)
+    room.command("visit/close", visit="v-1")
+    room.gateway.on_wired_press(room.now())
+    tag, wired = room.disk.events("raised")
+    assert tag["visit"]["address"] == WHERE
+    assert "visit" not in wired
+
+
+async def test_an_overdue_visit_and_its_alarm_are_one_transaction(room: Room) -> None:
+    """So that it is neither lost nor raised under another id; the address is in it, and nowhere else."""
+    visit_opened(room)
+    room.now_s += 660
+    room.gateway.on_tick()
+    assert room.told == [(TAG_NAME, Told.TIME_UP)]
+    assert visit_told(room)[-1]["event"] == "overdue"
+    room.now_s += 30
+    room.gateway.on_tick()
+    (raised,) = room.disk.events("raised")
+    assert (raised["cause"], raised["severity"], raised["worker"]) == ("overdue", "high", "nurse-1")
+    assert raised["visit"]["address"] == WHERE
+    (batch,) = [
+        batch for batch in room.disk.batches if any("/event" in each.topic for each in batch.messages)
+    ]
+    assert {(VISIT, "v-1"), (ALARM, raised["alarm"])} <= batch.records.keys()
+    assert visit_told(room)[-1]["alarm"] == raised["alarm"]
+    assert all("address" not in body for body in visit_told(room))
+
+
+async def test_a_restart_goes_on_watching(room: Room) -> None:
+    """From what the disk has; also when it answers late."""
+    visit_opened(room)
+    for late in (False, True):
+        again = Room(now_s=room.now_s + 690)
+        if late:
+            again.gateway.restore({})
+            again.gateway.restore_late(room.disk.records)
+        else:
+            again.gateway.restore(room.disk.records)
+        (raised,) = again.disk.events("raised")
+        assert raised["visit"]["address"] == WHERE
+
+
+async def test_all_that_is_known_of_visits_is_stored_when_the_power_may_go(room: Room) -> None:
+    visit_opened(room)
+    room.disk.records.clear()
+    room.gateway.store_all()
+    assert "v-1" in room.disk.records[VISIT]
+
+
+async def test_a_broker_that_forgot_is_told_of_visits_again(room: Room) -> None:
+    visit_opened(room)
+    before = len(visit_told(room))
+    room.gateway.on_forgotten()
+    assert len(visit_told(room)) == before + 1
+
+
+async def test_a_press_of_check_out_closes_the_visit(room: Room) -> None:
+    """It raises no alarm; on no visit it says nothing; and the counter is stored with it."""
+    room.gateway.configure(configured("alarm_on = long\ncheckout_on = press\n"))
+    room.press(1)
+    assert visit_told(room) == []
+    visit_opened(room)
+    room.press(2)
+    (batch,) = [batch for batch in room.disk.batches if (VISIT, "v-1") in batch.records][1:]
+    assert (TAG, TAG_NAME) in batch.records
+    assert visit_told(room)[-1]["state"] == "closed"
+    assert room.disk.events("raised") == []
+    assert "Dam" not in room.disk.records[VISIT]["v-1"]
+
+
+async def test_a_check_out_of_a_tag_without_a_worker_says_nothing(room: Room) -> None:
+    nobodys = CONFIGURATION.replace("worker = nurse-1", "checkout_on = press")
+    layers = Layers()
+    layers.add(nobodys.encode(), "gatewayd.conf")
+    room.gateway.configure(assemble(layers, credentials=None, machine_id="0" * 32).config)
+    visit_opened(room)
+    room.press(1)
+    assert visit_told(room)[-1]["state"] == "open"
+
+
+async def test_an_erased_visit_leaves_no_record(room: Room) -> None:
+    visit_opened(room)
+    room.command("visit/close", visit="v-1")
+    room.now_s += 24 * 3_600
+    room.gateway.on_tick()
+    assert room.disk.records[VISIT] == {}
+
+
+async def test_a_silent_tag_is_told_before_the_door(room: Room) -> None:
+    room.gateway.on_radio(State.OK, "scans")
+    room.now_s += 120
+    room.gateway.on_tick()
+    visit_opened(room)
+    room.gateway.on_tick()
+    assert visit_told(room)[-1]["warnings"] == ["tag_lost"]
+
+
+async def test_positions_are_told_during_a_visit_where_so_configured(room: Room) -> None:
+    room.gateway.configure(configured("[gps]\npublish = visit\n"))
+
+    def positions() -> int:
+        sent = (message for batch in room.disk.batches for message in batch.messages)
+        return sum(message.topic == topic.POSITION for message in sent)
+
+    fix = Fix(mode=FixMode.FIX_3D, received=room.now(), lat=52.0, lon=5.0)
+    room.gateway.on_fix(fix)
+    assert positions() == 0
+    visit_opened(room)
+    room.gateway.on_fix(fix)
+    assert positions() == 1

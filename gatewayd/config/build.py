@@ -33,6 +33,7 @@ from gatewayd.config.model import (
 )
 from gatewayd.config.problem import Entry, Place, Problem, shown
 from gatewayd.config.tags import build_tags, check_tags
+from gatewayd.core import visit
 from gatewayd.core.model import Subject
 
 MACHINE_ID: Final = Path("/etc/machine-id")
@@ -169,6 +170,11 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         audio=_audio(layers),
         gpio=_gpio(layers),
         alarm=Alarm(escalate_after_s=value(settings.ALARM_ESCALATE_AFTER)),
+        visit=visit.Settings(
+            reminder_s=value(settings.VISIT_REMINDER),
+            grace_s=value(settings.VISIT_GRACE),
+            pre_alarm_s=value(settings.VISIT_PRE_ALARM),
+        ),
         outbox=Outbox(path=value(settings.OUTBOX_PATH), budget_bytes=value(settings.OUTBOX_BUDGET)),
         health=Health(interval_s=value(settings.HEALTH_INTERVAL)),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.core import visit
 from gatewayd.core.model import Subject, Tag
 
 
@@ -112,5 +113,6 @@ class Config:
     audio: Audio
     gpio: Gpio
     alarm: Alarm
+    visit: visit.Settings
     outbox: Outbox
     health: Health

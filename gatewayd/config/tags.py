@@ -30,7 +30,12 @@ IDENTIFIED_BY: Final = {
     name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FAMILIES.items()
 }
 # What a press may mean but an alarm.
-_NO_ALARM: Final = (settings.TAG_TEST_ON, settings.TAG_CANCEL_ON, settings.TAG_DURESS_ON)
+_NO_ALARM: Final = (
+    settings.TAG_TEST_ON,
+    settings.TAG_CANCEL_ON,
+    settings.TAG_DURESS_ON,
+    settings.TAG_CHECKOUT_ON,
+)
 # Only this format can prove itself with a key.
 KEYED_FORMAT: Final = bthome.NAME
 # Only this one is connected, so that it can be told anything.
@@ -185,6 +190,7 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
         test_on=others[settings.TAG_TEST_ON],
         cancel_on=others[settings.TAG_CANCEL_ON],
         duress_on=others[settings.TAG_DURESS_ON],
+        checkout_on=others[settings.TAG_CHECKOUT_ON],
         lost_after_s=layers.value(settings.TAG_LOST_AFTER, section),
         beep=layers.value(settings.TAG_BEEP, section),
     )

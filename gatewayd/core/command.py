@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from gatewayd.core import fields, handling, payload, topic
+from gatewayd.core import fields, handling, payload, topic, visiting
 from gatewayd.core.fields import NAME_LENGTH, Code, Fields, Refused
 from gatewayd.core.handling import Handle, Raise
 from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass
+from gatewayd.core.visiting import VisitOrder
 
 LARGEST_BYTES: Final = 64 * 1024  # a command is some hundred bytes; a broker would pass 256 MB
 ID_LENGTH: Final = 128  # characters of a command's id: a UUID has 36, a URN some more
@@ -84,6 +85,15 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisitCommand:
+    """The same of a visit."""
+
+    id: str
+    actor: Actor
+    order: VisitOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The outcome of one command; `code` is None when it was carried out."""
 
@@ -111,7 +121,7 @@ class Reply:
         )
 
 
-def read(incoming: Incoming, now: Instant) -> Command | CoverageGet | Reply:
+def read(incoming: Incoming, now: Instant) -> Command | VisitCommand | CoverageGet | Reply:
     """Return the command or question that came in, or the reply that refuses it.
 
     Never raises, whatever the bytes are.
@@ -132,6 +142,8 @@ def read(incoming: Incoming, now: Instant) -> Command | CoverageGet | Reply:
         return Reply(id=command_id, at=now, code=refused.code, message=refused.message)
     if isinstance(order, CoverageGet):
         return order
+    if isinstance(order, VisitOrder):
+        return VisitCommand(id=command_id, actor=actor, order=order)
     return Command(id=command_id, actor=actor, order=order)
 
 
@@ -187,11 +199,12 @@ def _coverage_get(body: Fields) -> CoverageGet:
     )
 
 
-_ORDERS: Final[Mapping[str, Callable[[Fields], Order | CoverageGet]]] = MappingProxyType(
+_ORDERS: Final[Mapping[str, Callable[[Fields], Order | VisitOrder | CoverageGet]]] = MappingProxyType(
     {
         **handling.READERS,
         "listen/start": _listen_start,
         "listen/stop": _listen_stop,
+        **visiting.READERS,
         "coverage/get": _coverage_get,
     }
 )

@@ -140,6 +140,7 @@ class Tag:
     test_on: frozenset[TagEvent] = frozenset()
     cancel_on: frozenset[TagEvent] = frozenset()
     duress_on: frozenset[TagEvent] = frozenset()
+    checkout_on: frozenset[TagEvent] = frozenset()
     lost_after_s: float = 60.0
     beep: bool = False  # it tells its wearer how far the alarm has come
 
@@ -163,6 +164,7 @@ class Intent(StrEnum):
     ALARM = "alarm"  # help; in a test: that the button works
     CANCEL = "cancel"  # never mind
     DURESS = "duress"  # somebody makes me cancel: help
+    CHECK_OUT = "check_out"  # the visit is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,7 @@ class Told(StrEnum):
     STORED = "stored"  # the disk has it, or the broker: it cannot get lost any more
     RECEIVED = "received"  # somebody's console at ops has it
     ON_THE_WAY = "on the way"  # somebody is coming
+    TIME_UP = "time up"  # the visit's time is over: an alarm follows unless they check out
 
 
 # --- where we are -------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
     ALARM_AUDIO = "alarm/audio"
+    VISIT = "visit"
     COMMAND = "cmd"
 
 
@@ -46,6 +47,7 @@ class Topic:
     alarm: str | None = None
     n: int | None = None  # the chunk's number, from 0
     tag: str | None = None
+    visit: str | None = None
     command: str | None = None  # e.g. "alarm/accept"
 
 
@@ -79,6 +81,11 @@ def tag(name: str) -> str:
     return f"tag/{name}"
 
 
+def visit(name: str) -> str:
+    """Return the topic of a visit's state."""
+    return f"visit/{name}"
+
+
 def command(name: str) -> str:
     """Return the topic of a command, e.g. of `alarm/accept`."""
     return f"cmd/{name}"
@@ -102,6 +109,8 @@ def parse(topic: str) -> Topic | None:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)
+        case ["visit", visit] if is_id(visit):
+            return Topic(kind=Kind.VISIT, visit=visit)
         case ["alarm", alarm, "event" | "state" as part] if is_id(alarm):
             return Topic(kind=Kind(f"alarm/{part}"), alarm=alarm)
         case ["alarm", alarm, "audio", n] if is_id(alarm) and _CHUNK.fullmatch(n):

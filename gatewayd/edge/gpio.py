@@ -57,11 +57,12 @@ _ACCEPTED: Final[dict[str, _Pattern]] = {
     "broker": ((False, 0.3), *(((True, 0.15), (False, 0.15)) * 3), (False, 0.3)),
 }
 
-# As a tag's beeps, but for "stored", which has the two above: two short, four short, each twice as slow as
-# those, so that three short stay the broker's.
+# As a tag's beeps, but for "stored", which has the two above: two short, four short, two long, each twice as
+# slow as those, so that three short stay the broker's and one long the disk's.
 _TOLD: Final[dict[Told, _Pattern]] = {
     Told.RECEIVED: ((False, 0.3), *(((True, 0.3), (False, 0.3)) * 2), (False, 0.3)),
     Told.ON_THE_WAY: ((False, 0.3), *(((True, 0.3), (False, 0.3)) * 4), (False, 0.3)),
+    Told.TIME_UP: ((False, 0.3), *(((True, 1.2), (False, 0.3)) * 2), (False, 0.3)),
 }
 
 
@@ -151,7 +152,10 @@ class Gpio:
             self._buzzer.once(_ACCEPTED[by])
 
     def tell(self, told: Told) -> None:
-        """Tell the room what ops do about an alarm; nothing when silent. STORED is for `accepted`."""
+        """Tell the room what ops do about an alarm, or that one follows; nothing when silent.
+
+        STORED is for `accepted`.
+        """
         if not self._silent:
             self._led.once(_TOLD[told])
             self._buzzer.once(_TOLD[told])

@@ -210,6 +210,27 @@ def test_a_key_belongs_to_bthome() -> None:
     )
 
 
+def test_a_check_out_is_no_alarm() -> None:
+    """What says that a visit is over is taken out of what raises one."""
+    tag = loaded(TAG + "test_on = hold\ncheckout_on = long double").config.tags[0]
+    assert tag.checkout_on == {TagEvent.LONG, TagEvent.DOUBLE}
+    assert not tag.alarm_on & {TagEvent.LONG, TagEvent.DOUBLE, TagEvent.HOLD}
+    assert TagEvent.PRESS in tag.alarm_on
+    assert loaded(TAG).config.tags[0].checkout_on == frozenset()
+
+
+@pytest.mark.parametrize("other", ["alarm_on", "test_on", "cancel_on", "duress_on"])
+def test_a_check_out_is_nothing_else(other: str) -> None:
+    assert error(f"{TAG}{other} = long\ncheckout_on = long hold").endswith(
+        f"checkout_on = long hold: expected events that {other} has not, got long in both"
+    )
+
+
+def test_a_check_out_can_be_read() -> None:
+    """What could not be read may be a call for help."""
+    assert error(TAG + "checkout_on = unknown").endswith("expected events that could be read, got unknown")
+
+
 def test_only_what_is_connected_can_beep() -> None:
     assert error(IBEACON + "beep = yes").endswith(
         "expected format = itag with it, the only one that can be told, got ibeacon"

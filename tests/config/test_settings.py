@@ -270,7 +270,7 @@ def test_pre_roll_says_why_there_is_none() -> None:
         ("[gps]\nzzzz = a", "one of source publish"),
         (f"[gps]\n{'z' * 100} = a", "one of source publish"),
         ("[alarm]\nescalate = 30s", "a key of [alarm] (did you mean escalate_after?)"),
-        ("[visit]\nzzzz = a", "no key in [visit] yet"),
+        ("[visit]\nzzzz = a", "one of reminder grace pre_alarm"),
         ("[Gateway]\nx = y", "a known section (did you mean [gateway]?)"),
         ("[tag]\nx = y", "a known section (did you mean [tag NAME]?)"),
         ("[tags]\nx = y", "a known section (did you mean [tag NAME]?)"),

@@ -1132,8 +1132,8 @@ def test_a_closed_alarm_is_not_erased_while_another_is_recorded_in_it(world: Wor
 def full(world: World) -> Alarm:
     """An alarm with everything in it."""
     other = world.press("t-2", "w-2")
-    known = {"counter": 3, "press_key": "t-1:3", "battery_pct": 5, "rssi_dbm": -90, "button": 1}
-    alarm = world.press(position=HERE, visit=VISIT, **known)
+    known: dict[str, Any] = {"counter": 3, "press_key": "t-1:3", "battery_pct": 5, "rssi_dbm": -90}
+    alarm = world.press(position=HERE, visit=VISIT, button=1, **known)
     for kind in HopKind:
         world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=world.now))
     world.do(SoundOpened(alarm=other.id, codec="opus", head=HEAD))

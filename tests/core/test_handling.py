@@ -14,7 +14,6 @@ from gatewayd.core import desk, topic
 from gatewayd.core.alarm import (
     Adopted,
     Alarm,
-    Alarms,
     Commanded,
     Forget,
     Handling,
@@ -568,6 +567,8 @@ ORDERS: dict[str, dict[str, Any]] = {
     "alarm/on_scene": {}, "alarm/escalate": {}, "alarm/note": {"text": "x", "cancel": "refused"},
     "alarm/close": {"outcome": "real"}, "alarm/reopen": {}, "alarm/review": {},
     "alarm/raise": {"worker": "w-9", "cause": "manual"}, "listen/start": {}, "listen/stop": {},
+    "visit/open": {"visit": "v-1", "worker": "w-1", "expected_end": "2026-03-01T13:00:00Z"},
+    "visit/extend": {"visit": "v-1"}, "visit/close": {"visit": "v-1"},
 }  # fmt: skip
 
 
@@ -583,23 +584,20 @@ def test_every_command_has_its_effect_once_and_a_bad_one_none(
     world = World(settings=ESCALATING)
     alarm = world.press()
     world.press(intent=Intent.CANCEL)
-    alarms: Alarms = world.alarms
-    replies: desk.Replies = {}
     record = Record((), Ear(hearing=Hearing.HEARS, since_s=0.0), world.now)
+    known = desk.Known(alarms=world.alarms, visits={}, replies={}, record=record)
 
     def ask(incoming: Incoming) -> tuple[Any, bool]:
-        nonlocal alarms, replies
-        before = alarms
-        alarms, replies, effects = desk.answer(
-            alarms, replies, incoming, world.now, world.settings, record=record
-        )
+        nonlocal known
+        before = known
+        known, effects = desk.answer(known, incoming, world.now, world.settings)
         drafts = [effect.draft for effect in effects if isinstance(effect, Publish)]
         [reply] = [draft.body for draft in drafts if draft.topic == topic.REPLY]
-        return reply, alarms == before and len(effects) == 1
+        return reply, known == before and len(effects) == 1
 
     kinds: dict[str, dict[str, Any]] = {
         "twice": {}, "retained": {}, "expired": {"expires_at": "2020-01-01T00:00:00Z"},
-        "malformed": {"alarm": 3, "cause": "bored", "max_s": "x", "actor": "somebody"},
+        "malformed": {"alarm": 3, "cause": "bored", "max_s": "x", "visit": "#", "actor": "somebody"},
     }  # fmt: skip
     code = {"retained": "refused", "expired": "expired", "malformed": "invalid"}
     for n, (name, actor) in enumerate(given_):

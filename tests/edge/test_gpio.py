@@ -244,9 +244,9 @@ async def test_an_accepted_alarm_is_told_where_that_is_wanted(by: Any, flashes: 
         assert rig.pins.pin(LED).state
 
 
-@pytest.mark.parametrize(("told", "flashes"), [(Told.RECEIVED, 2), (Told.ON_THE_WAY, 4)])
+@pytest.mark.parametrize(("told", "flashes"), [(Told.RECEIVED, 2), (Told.ON_THE_WAY, 4), (Told.TIME_UP, 2)])
 async def test_what_ops_do_is_told_where_that_is_wanted(told: Told, flashes: int) -> None:
-    """Two for received, four for on the way."""
+    """Two for received, four for on the way; two long for a visit whose time is up."""
     rig = Rig()
     async with rig.running(silent=False, buzzer=BUZZER) as running:
         running.tell(told)

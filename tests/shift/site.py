@@ -15,7 +15,8 @@ from gatewayd.core.command import Incoming
 from gatewayd.core.health import Facts, Health, HostFacts
 from gatewayd.core.model import Advertisement, Body, ClockSource, Component, Instant, State
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, Gateway
+from gatewayd.gateway import Gateway
+from gatewayd.records import ALARM
 from gatewayd.uplink import Batch
 from shift.tags import Frame, Tag
 

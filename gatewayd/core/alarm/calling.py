@@ -13,7 +13,7 @@ from typing import Final
 from gatewayd.core.alarm import sound
 from gatewayd.core.alarm.escalation import escalate, unattended
 from gatewayd.core.alarm.events import Commanded, Pressed, Raised, Spent
-from gatewayd.core.alarm.model import DERIVED, SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Cause, elapsed_s, known
+from gatewayd.core.alarm.model import SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Cause, elapsed_s, known
 from gatewayd.core.alarm.table import Handling, Trigger
 from gatewayd.core.alarm.turn import Told, Turn
 from gatewayd.core.fields import Code
@@ -38,10 +38,7 @@ def pressed(turn: Turn, event: Pressed) -> None:
     mine = [
         alarm
         for alarm in turn.alarms.values()
-        if alarm.open
-        and alarm.mode is press.mode
-        and alarm.cause not in DERIVED
-        and alarm.source == press.tag
+        if alarm.open and alarm.mode is press.mode and not alarm.derived and alarm.source == press.tag
     ]
     latest = max(mine, key=lambda alarm: alarm.id, default=None)
     if press.intent is Intent.CANCEL:
@@ -254,6 +251,7 @@ def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str
         note=order.note,
         decided=turn.now,
         position=event.position,
+        visit=event.visit,
     )
     if name in turn.alarms:
         return None

@@ -112,8 +112,9 @@ class Commanded:
     """Somebody at ops gave a command that was understood and is new."""
 
     command: Command
-    position: Body | None = None  # as in `Pressed`, for an alarm that ops raise
+    position: Body | None = None  # for an alarm that ops raise, as in `Pressed`, and so are these
     recent: tuple[Body, ...] = ()
+    visit: Body | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,7 @@ class Cause(StrEnum):
 
 
 DERIVED: Final = frozenset({Cause.OVERDUE})  # by the gateway itself, from what did not happen
-SEVERITY: Final[Mapping[Cause, str]] = {
-    cause: "high" if cause in DERIVED else "critical" for cause in Cause
-}
+SEVERITY: Final[Mapping[Cause, str]] = {cause: "high" if cause in DERIVED else "critical" for cause in Cause}
 
 
 class AudioState(StrEnum):
@@ -160,10 +158,20 @@ class Alarm:
         return WIRED if self.tag is None else str(self.tag["id"])
 
     @property
-    def who(self) -> str:
-        """Whose alarm it is, to tell one worker from another: the worker, or else the tag itself."""
+    def wearer(self) -> str | None:
+        """The worker whose alarm it is, where that is known."""
         worker = self.worker if self.tag is None else self.tag.get("worker")
-        return f"tag {self.source}" if worker is None else f"worker {worker}"
+        return None if worker is None else str(worker)
+
+    @property
+    def who(self) -> str:
+        """Whose alarm it is, to tell one from another: the worker, or else the tag itself."""
+        return f"tag {self.source}" if self.wearer is None else f"worker {self.wearer}"
+
+    @property
+    def derived(self) -> bool:
+        """Whether the gateway raised it by itself: then no press belongs to it, nor does it count as one."""
+        return self.cause in DERIVED
 
     @property
     def owner(self) -> Body | None:

@@ -1,0 +1,55 @@
+"""Where the gateway is while it runs, by its receiver or by its configuration, and when that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatewayd.config.model import Config
+from gatewayd.core import topic
+from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Subject
+from gatewayd.core.track import Track
+
+
+class Whereabouts:
+    """Fixes go in; positions come out."""
+
+    def __init__(self, config: Config, *, now: Callable[[], Instant]) -> None:
+        self._now = now
+        self._track = Track()
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Work with a configuration from now on."""
+        gateway = config.gateway
+        self._subject = gateway.kind
+        self._publish = config.gps.publish
+        self._hub: tuple[float, float] | None = None
+        if gateway.kind is Subject.HUB and gateway.latitude is not None and gateway.longitude is not None:
+            self._hub = (gateway.latitude, gateway.longitude)
+
+    def take(self, fix: Fix) -> None:
+        """Take a fix."""
+        self._track.take(fix, self._now(), subject=self._subject)
+
+    def position(self) -> Body | None:
+        """Where we are now; None: nobody knows."""
+        return self._track.position(self._now(), subject=self._subject, hub=self._hub)
+
+    @property
+    def recent(self) -> tuple[Body, ...]:
+        """Up to two positions before the newest."""
+        return self._track.recent
+
+    def due(self, where: Body, *, alarm_open: bool, visiting: bool) -> Draft | None:
+        """The message on `position`, when it is due; it counts as told then."""
+        now = self._now()
+        always = self._publish == "always" or (self._publish == "visit" and visiting)
+        if not self._track.due(now, alarm_open=alarm_open, always=always):
+            return None
+        return Draft(
+            topic=topic.POSITION,
+            message_class=MessageClass.POSITION,
+            keep=Keep.WHEN_WAITING,
+            at=now,
+            body=where,
+        )
