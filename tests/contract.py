@@ -40,7 +40,7 @@ _COMMAND = {
     "listen/start": "listen_start",
     "listen/stop": "listen_stop",
     "visit/open": "visit_open",
-    "visit/extend": "visit",
+    "visit/extend": "visit_extend",
     "visit/close": "visit",
     "coverage/get": "coverage_get",
 }

@@ -43,9 +43,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extend:
-    """`visit/extend`: it takes 15 min more."""
+    """`visit/extend`: it takes until then; None: 15 min more."""
 
     visit: str
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +69,21 @@ def _open(body: Fields) -> Open:
         raise fields.wrong("worker", "a reference of 1 to 64 letters, digits and ._:@-", worker)
     if risk is not None and (not isinstance(risk, str) or risk not in list(Risk)):
         raise fields.wrong("risk", f"one of {', '.join(Risk)}", risk)
-    start = fields.optional_text(body, "expected_start", NAME_LENGTH)
     return Open(
         visit=_visit(body),
         worker=worker,
         end_s=fields.wall(fields.text(body, "expected_end", NAME_LENGTH), "expected_end"),
-        start_s=None if start is None else fields.wall(start, "expected_start"),
+        start_s=_time(body, "expected_start"),
         address=_address(body),
         note=fields.optional_text(body, "note", NOTE_LENGTH),
         risk=None if risk is None else Risk(risk),
         code_word_ref=fields.optional_text(body, "code_word_ref", NAME_LENGTH),
     )
+
+
+def _time(body: Fields, key: str) -> float | None:
+    text = fields.optional_text(body, key, NAME_LENGTH)
+    return None if text is None else fields.wall(text, key)
 
 
 def _address(body: Fields) -> Body | None:
@@ -94,7 +99,7 @@ def _address(body: Fields) -> Body | None:
 READERS: Final[Mapping[str, Callable[[Fields], VisitOrder]]] = MappingProxyType(
     {
         "visit/open": _open,
-        "visit/extend": lambda body: Extend(visit=_visit(body)),
+        "visit/extend": lambda body: Extend(visit=_visit(body), end_s=_time(body, "expected_end")),
         "visit/close": lambda body: Close(visit=_visit(body)),
     }
 )

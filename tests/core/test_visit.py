@@ -360,10 +360,26 @@ def test_no_extension_beyond_a_day(world: World) -> None:
     assert (reply.code, world["v-1"].end_s) == (Code.REFUSED, NOON_S + 1430 * MIN_S)
 
 
+def test_an_extension_until_a_time(world: World) -> None:
+    """Which is to come, and after the end."""
+    world.open(60)
+    for end_s in (NOON_S + 3_600, NOON_S + 1_000):
+        assert world.order(Extend(visit="v-1", end_s=end_s)).code is Code.INVALID
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 1_500 * MIN_S)).code is Code.REFUSED
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 7_200)).code is None
+    assert world["v-1"].end_s == NOON_S + 7_200
+    world.tick(9_000)
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 8_000)).code is Code.INVALID
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 9_600)).code is None
+    assert world["v-1"].state is VisitState.OPEN
+
+
 def test_a_planned_visit_is_extended_too(world: World) -> None:
     world.open(60, start_s=NOON_S + 600)
     assert world.order(Extend(visit="v-1")).code is None
     assert (world["v-1"].state, world["v-1"].end_s) == (VisitState.PLANNED, NOON_S + 4_500)
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 1_440 * MIN_S + 600)).code is None
+    assert world.order(Extend(visit="v-1", end_s=NOON_S + 1_440 * MIN_S + 601)).code is Code.REFUSED
 
 
 def test_what_is_not_there_or_closed_is_not_changed(world: World) -> None:
@@ -628,6 +644,13 @@ def test_an_opening_is_read_whole() -> None:
     bare = given(address={})
     assert isinstance(bare, VisitCommand)
     assert bare.order == Open(visit="v-1", worker="w-1", end_s=NOON_S + 3_600)
+
+
+def test_an_extension_is_read() -> None:
+    data = payload.dump(OPENING).encode()
+    found = read(Incoming(name="visit/extend", payload=data), World().now)
+    assert isinstance(found, VisitCommand)
+    assert found.order == Extend(visit="v-1", end_s=NOON_S + 3_600)
 
 
 @pytest.mark.parametrize(

@@ -97,17 +97,26 @@ def _change(turn: Turn, actor: Body, order: Extend | Close) -> _Refusal:
             Code.CONFLICT,
             f"expected a visit that is {', '.join(TABLE[trigger])}, this one is {visit.state}",
         )
-    if trigger is Trigger.CLOSED:
-        turn.close(visit, {"by": "command", "actor": actor})
-        return None
-    return _extend(turn, visit, actor)
+    if isinstance(order, Extend):
+        return _extend(turn, visit, order, actor)
+    turn.close(visit, {"by": "command", "actor": actor})
+    return None
 
 
-def _extend(turn: Turn, visit: Visit, actor: Body) -> _Refusal:
-    """Move the end: from where it is, or from now where that is past. It may raise an alarm of its own."""
-    moved_s = EXTENSION_S + max(visit.passed_s(visit.end_s, turn.now), 0.0)
-    left_s = moved_s - visit.passed_s(visit.end_s, turn.now)
-    if visit.begun and left_s > LONGEST_S:
-        return Code.REFUSED, "expected at most 1440 min to the visit's end, an extension would make it more"
+def _extend(turn: Turn, visit: Visit, order: Extend, actor: Body) -> _Refusal:
+    """Move the end; by 15 min from where it is, or from now where that is past. It may alarm anew."""
+    passed_s = visit.passed_s(visit.end_s, turn.now)
+    moved_s = EXTENSION_S + max(passed_s, 0.0) if order.end_s is None else order.end_s - visit.end_s
+    if moved_s <= max(passed_s, 0.0):
+        return (
+            Code.INVALID,
+            "expected_end: expected a time to come, after the visit's end, got an earlier one",
+        )
+    start_s = visit.passed_s(visit.start_s, turn.now) if visit.start_s is not None else 0.0
+    if moved_s - passed_s + min(start_s, 0.0) > LONGEST_S:
+        return (
+            Code.REFUSED,
+            "expected a visit of at most 1440 min from now, or from its start, got a longer one",
+        )
     turn.tell(replace(visit, end_s=visit.end_s + moved_s, alarm=None), Trigger.EXTENDED, {"actor": actor})
     return None
