@@ -43,8 +43,8 @@ from gatewayd.core.visit import (
     step,
     to_json,
 )
-from gatewayd.core.visit.model import of_worker
-from gatewayd.core.visit.orders import AHEAD_S, KNOWN_MAX
+from gatewayd.core.visit.model import AHEAD_S, of_worker
+from gatewayd.core.visit.orders import KNOWN_MAX
 from gatewayd.core.visiting import Close, Extend, Open, Risk, VisitOrder
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -517,6 +517,22 @@ def test_a_visit_opened_without_a_clock_ends_after_5_minutes() -> None:
     world.open(end_s=NOON_S + 30 * DAY_S)
     world.know(NOON_S + 1_000)
     assert world["v-1"].end_s == NOON_S + 1_000 + DAY_S
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_mistyped_year_is_not_watched_for_ever(begun: bool) -> None:
+    """Opened without a clock: once one is known, the end is within a day, or a week and a day if planned."""
+    world = World(source=ClockSource.NONE)
+    far_s = NOON_S + 3_000 * 365 * DAY_S
+    world.open(start_s=far_s, end_s=far_s + 3_600)
+    if begun:
+        assert world.tick() == ["opened"]
+    world.know(NOON_S)
+    left_s = world["v-1"].end_s - NOON_S
+    assert left_s == DAY_S + (0 if begun else AHEAD_S)
+    world.tick(left_s)
+    world.tick(100)
+    assert world["v-1"].alarm is not None
 
 
 def test_a_planned_visit_begins_where_no_clock_can_tell() -> None:

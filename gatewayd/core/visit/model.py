@@ -16,6 +16,7 @@ from gatewayd.core.visiting import Risk
 
 SHORTEST_S: Final = 5 * 60.0  # of a timer
 LONGEST_S: Final = 1_440 * 60.0
+AHEAD_S: Final = 7 * 24 * 3600.0  # a week's plan; what is further ahead is a mistyped date
 
 _BETTER: Final = {source: rank for rank, source in enumerate(ClockSource)}  # best first
 _T = TypeVar("_T")
@@ -121,8 +122,8 @@ def anchored(visit: Visit, now: Instant, *, overdue_s: float) -> Visit:
     then = visit.anchor
     if _BETTER[now.source] < _BETTER[then.source]:
         # Only now can a timer that was set without a clock be held to its bounds.
-        longest_s = max(visit.start_s or now.wall_s, now.wall_s) + LONGEST_S
-        end_s = min(visit.end_s, longest_s) if visit.assumed else visit.end_s
+        longest_s = LONGEST_S + (0.0 if visit.begun else AHEAD_S)
+        end_s = min(visit.end_s, now.wall_s + longest_s) if visit.assumed else visit.end_s
         return replace(visit, anchor=now, end_s=end_s)
     if then.boot == now.boot:
         return visit

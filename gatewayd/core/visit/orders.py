@@ -11,13 +11,12 @@ from gatewayd.core.fields import Code
 from gatewayd.core.model import Body, ClockSource, Instant
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.core.visit.events import Effect
-from gatewayd.core.visit.model import LONGEST_S, SHORTEST_S, Visit, Visits, of_worker
+from gatewayd.core.visit.model import AHEAD_S, LONGEST_S, SHORTEST_S, Visit, Visits, of_worker
 from gatewayd.core.visit.table import TABLE, Trigger, VisitState
 from gatewayd.core.visit.turn import Turn
 from gatewayd.core.visiting import Close, Extend, Open
 
 EXTENSION_S: Final = 15 * 60.0
-AHEAD_S: Final = 7 * 24 * 3600.0  # a week's plan; what is further ahead is a mistyped date
 KNOWN_MAX: Final = 1_000  # twenty workers with seven visits a day, for a week
 
 # Why not, in a code and in words; None: it was done.

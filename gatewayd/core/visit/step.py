@@ -81,7 +81,7 @@ def _read_anew(turn: Turn, before: Visit, visit: Visit, settings: Settings) -> V
 
 def _planned(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:
     """Look at the worker's tag before the door; begin the visit when it is due."""
-    start_s = visit.end_s if visit.start_s is None else visit.start_s
+    start_s = visit.end_s if visit.start_s is None else min(visit.start_s, visit.end_s)
     passed_s = visit.passed_s(start_s, turn.now)
     if passed_s >= -READINESS_S:
         visit = _look(turn, visit, doubts)
