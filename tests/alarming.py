@@ -12,11 +12,13 @@ from gatewayd.core import payload, topic
 from gatewayd.core.alarm import (
     Alarm,
     Alarms,
+    Cause,
     Commanded,
     Effect,
     Event,
     Pressed,
     Publish,
+    Raised,
     Save,
     Settings,
     from_json,
@@ -43,6 +45,15 @@ ADA, BOB = Actor(id="ada", name="Ada"), Actor(id="bob")
 HERE: Body = {"lat": 52.0, "lon": 5.0, "trusted": True, "subject": "vehicle", "method": "gnss"}
 ROUGH: Body = {**HERE, "trusted": False}
 HEAD = "T2dnUw=="
+VISIT: Body = {
+    "id": "v-1",
+    "worker": "w-1",
+    "expected_end_at": Instant(boot="", mono_s=0.0, wall_s=NOON_S, source=ClockSource.NONE, uncertainty_ms=0),
+    "risk": "high",
+    "note": "dog in the hall",
+    "code_word_ref": "card 7",
+    "address": {"street": "Dam", "number": "1"},
+}
 
 
 class World:
@@ -112,6 +123,20 @@ class World:
         self.do(pressed)
         saved = [effect.alarm for effect in self.effects if isinstance(effect, Save)]
         return next(alarm for alarm in saved if alarm.source == tag and alarm.mode is known["mode"])
+
+    def overdue(self) -> str:
+        """Have a visit's time pass; give the id of the alarm that raises."""
+        raised = Raised(
+            alarm=self.new_id(),
+            cause=Cause.OVERDUE,
+            at=self.now,
+            worker="w-1",
+            visit=VISIT,
+            position=HERE,
+            recent=(ROUGH,),
+        )
+        self.do(raised)
+        return raised.alarm
 
     def new_id(self) -> str:
         return uuid7(int(self.now.wall_s * 1000), next(self.ids).to_bytes(10, "big"))

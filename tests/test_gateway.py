@@ -635,6 +635,72 @@ async def test_a_press_on_a_visit_tells_the_address(room: Room) -> None:
     assert "visit" not in wired
 
 
+@pytest.mark.parametrize("whose", [{"worker": "nurse-1"}, {"tag": TAG_NAME}])
+async def test_an_alarm_that_ops_raise_tells_the_visit_of_its_worker(
+    room: Room, whose: dict[str, str]
+) -> None:
+    """By whichever of the two they said whom they mean."""
+    visit_opened(room)
+    room.command("alarm/raise", cause="duress", **whose)
+    (raised,) = room.disk.events("raised")
+    assert raised["visit"]["address"] == WHERE
+
+
+async def test_an_alarm_that_ops_raise_for_another_tells_nothing_of_the_visit(room: Room) -> None:
+    visit_opened(room)
+    room.command("alarm/raise", cause="manual", worker="nurse-2")
+    (raised,) = room.disk.events("raised")
+    assert "visit" not in raised
+
+
+@pytest.mark.parametrize("meaning", ["cancel_on", "duress_on"])
+async def test_who_was_made_to_press_is_not_given_away_when_time_is_up(meaning: str) -> None:
+    """Whoever stands there takes the press for a check-out; a beep would say that the visit goes on."""
+    room = Room(more=f"alarm_on = press\n{meaning} = long")
+    room.gateway.restore({})
+    visit_opened(room)
+    room.press(1)
+    room.press(2, event=4)
+    room.hop(HopKind.STORED)
+    room.told.clear()
+    room.now_s += 660
+    room.gateway.on_tick()
+    assert visit_told(room)[-1]["event"] == "overdue"
+    assert (room.told, room.shown) == ([], [])
+    room.now_s += 30
+    room.gateway.on_tick()
+    assert [event["cause"] for event in room.disk.events("raised")][-1] == "overdue"
+
+
+async def test_a_time_that_is_up_again_is_told_while_the_alarm_of_the_first_is_open(room: Room) -> None:
+    """Extended after its alarm: nobody pressed anything that had to look like a check-out."""
+    visit_opened(room)
+    for seconds in (660, 30):
+        room.now_s += seconds
+        room.gateway.on_tick()
+    room.command("visit/extend", visit="v-1")
+    room.now_s += 15 * 60 + 60
+    room.gateway.on_tick()
+    assert room.told == [(TAG_NAME, Told.TIME_UP)] * 2
+    assert room.shown == [Told.TIME_UP] * 2
+
+
+async def test_a_visit_closed_while_its_alarm_is_open_leaves_the_alarm(room: Room) -> None:
+    """Only people close it; who takes it is still told where, though the visit has forgotten it."""
+    visit_opened(room)
+    for seconds in (660, 30):
+        room.now_s += seconds
+        room.gateway.on_tick()
+    (raised,) = room.disk.events("raised")
+    room.command("visit/close", visit="v-1")
+    assert "Dam" not in room.disk.records[VISIT]["v-1"]
+    again = Room(now_s=room.now_s + 5)
+    again.gateway.restore(room.disk.records)
+    again.command("alarm/accept", alarm=raised["alarm"])
+    (accepted,) = again.disk.events("accepted")
+    assert (accepted["alarm"], accepted["visit"]["address"]) == (raised["alarm"], WHERE)
+
+
 async def test_an_overdue_visit_and_its_alarm_are_one_transaction(room: Room) -> None:
     """So that it is neither lost nor raised under another id; the address is in it, and nowhere else."""
     visit_opened(room)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alarming import ADA, BOB, DAY_S, DURATION_S, ESCALATING, HEAD, HERE, NO_SOUND, ROUGH, SOUND, World
+from alarming import ADA, BOB, DAY_S, DURATION_S, ESCALATING, HEAD, HERE, NO_SOUND, ROUGH, SOUND, VISIT, World
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -224,64 +224,137 @@ def test_a_press_heard_again_after_a_kill_is_the_same_alarm() -> None:
 
 # --- derived ------------------------------------------------------------------------------------------------
 
-VISIT: Body = {"id": "v-1", "worker": "w-1", "expected_end_at": World().now, "address": {"street": "Dam"}}
-
-
-def overdue(world: World) -> Raised:
-    return Raised(
-        alarm=world.new_id(),
-        cause=Cause.OVERDUE,
-        at=world.now,
-        worker="w-1",
-        visit=VISIT,
-        position=HERE,
-        recent=(ROUGH,),
-    )
-
 
 def test_what_no_press_called_for_is_an_alarm_all_the_same(world: World) -> None:
     """It says why, of whom and on which visit, has its place, and is listened to."""
-    event = overdue(world)
-    world.do(event)
+    name = world.overdue()
     raised = world.events[0].body
     assert (raised["type"], raised["cause"], raised["severity"]) == ("raised", "overdue", "high")
     assert (raised["worker"], raised["visit"], raised["presses"]) == ("w-1", VISIT, 0)
     assert (raised["position"], raised["recent"]) == (HERE, [ROUGH])
-    assert StartAudio(alarm=event.alarm) in world.effects
-    alarm = world.alarms[event.alarm]
-    assert world.state(alarm)["visit"] == VISIT
+    assert StartAudio(alarm=name) in world.effects
+    alarm = world.alarms[name]
     assert from_json(to_json(alarm)) == alarm
     assert alarm.who == "worker w-1"
 
 
 def test_raised_twice_under_one_id_it_has_one_effect(world: World) -> None:
-    event = overdue(world)
-    world.do(event)
+    event = Raised(alarm=world.new_id(), cause=Cause.OVERDUE, at=world.now, worker="w-1")
+    assert world.do(event) != ()
     assert world.do(event) == ()
 
 
 def test_a_press_during_it_is_an_alarm_of_its_own(world: World) -> None:
     """A call for help is never counted on what was no press."""
-    event = overdue(world)
-    world.do(event)
+    name = world.overdue()
     alarm = world.after(20).press()
-    assert alarm.id != event.alarm
+    assert alarm.id != name
     assert world.events[0].body["cause"] == "panic"
 
 
+def test_it_is_escalated_while_nobody_takes_it(world: World) -> None:
+    world.settings = ESCALATING
+    world.overdue()
+    world.after(31).do(Ticked())
+    assert (world.types, world.events[0].body["level"]) == (["escalated"], 1)
+    assert world.events[0].body["visit"] == VISIT
+
+
+@pytest.mark.parametrize("raised", [{"worker": "w-1"}, {"tag": "t-1"}])
+def test_ops_who_hear_the_code_word_raise_duress_while_it_is_open(
+    world: World, raised: dict[str, str]
+) -> None:
+    """They rang because the worker was overdue: that is no reason to refuse it."""
+    world.settings = ESCALATING
+    world.overdue()
+    reply = world.command(Raise(cause=Raising.DURESS, **raised))
+    assert (reply.code, world.types[0], world.events[0].body["cause"]) == (None, "raised", "duress")
+
+
+def test_it_is_reopened_whatever_else_its_worker_has_open(world: World) -> None:
+    """No press can be mistaken for one of it."""
+    first = world.overdue()
+    world.command(Close(alarm=first, outcome=Outcome.FALSE))
+    world.overdue()
+    world.command(Raise(cause=Raising.MANUAL, worker="w-1"))
+    assert world.command(Reopen(alarm=first)).code is None
+    assert world.alarms[first].handling is Handling.RECEIVED
+
+
+def test_a_call_of_the_worker_is_reopened_while_it_is_open(world: World) -> None:
+    world.command(Raise(cause=Raising.MANUAL, worker="w-1"))
+    [call] = world.alarms.values()
+    world.command(Close(alarm=call.id, outcome=Outcome.FALSE))
+    world.overdue()
+    assert world.command(Reopen(alarm=call.id)).code is None
+
+
 def test_what_was_no_press_verifies_nobody(world: World) -> None:
-    world.do(overdue(world))
+    world.overdue()
     world.after(20).press("t-2", "w-2")
     assert "corroborated" not in world.types
+
+
+# --- on a visit ---------------------------------------------------------------------------------------------
 
 
 def test_an_alarm_tells_the_visit_it_was_raised_on(world: World) -> None:
     """And keeps it when the next press knows of none."""
     world.press(visit=VISIT)
     assert world.events[0].body["visit"] == VISIT
-    alarm = world.after(700).press()
+    world.after(700).press()
     assert (world.types[0], world.events[0].body["visit"]) == ("repeated", VISIT)
-    assert world.state(alarm)["visit"] == VISIT
+
+
+def test_a_press_on_another_visit_tells_of_that_one(world: World) -> None:
+    """Whoever is sent is sent to where the worker is now."""
+    world.press(visit=VISIT)
+    alarm = world.after(20).press(visit={**VISIT, "id": "v-2"})
+    world.command(Accept(alarm=alarm.id))
+    told = world.events[0].body["visit"]
+    assert isinstance(told, Mapping)
+    assert told["id"] == "v-2"
+
+
+def test_what_lies_at_the_broker_never_tells_the_address(world: World) -> None:
+    """Nor what is said there: of the visit it has what the visit's own topic tells too."""
+    alarm = world.press(visit=VISIT)
+    lasting = {"id": "v-1", "worker": "w-1", "risk": "high", "expected_end_at": VISIT["expected_end_at"]}
+    assert world.state(alarm)["visit"] == lasting
+    _, effects = retell(world.alarms, world.now, world.settings)
+    [again] = [effect.draft.body for effect in effects if isinstance(effect, Publish)]
+    assert again["visit"] == lasting
+
+
+def test_who_is_sent_is_told_the_address(world: World) -> None:
+    """By the event by which people come to the alarm, also after a restart; no other event has it."""
+    world.settings = ESCALATING
+    alarm = world.press(visit=VISIT)
+    world.reboot(31).do(Resumed())
+    world.do(Ticked())
+    assert (world.types, world.events[0].body["visit"]) == (["escalated"], VISIT)
+    for order, told in (
+        (Received(alarm=alarm.id), None),
+        (Accept(alarm=alarm.id), VISIT),
+        (Respond(alarm=alarm.id), VISIT),
+        (OnScene(alarm=alarm.id), None),
+        (Note(alarm=alarm.id, text="Nobody opens."), None),
+        (Close(alarm=alarm.id, outcome=Outcome.REAL), None),
+        (Reopen(alarm=alarm.id), None),
+    ):
+        assert world.command(order).code is None
+        assert world.events[0].body.get("visit") == told
+
+
+def test_an_alarm_read_back_from_the_broker_knows_the_visit_without_its_address(world: World) -> None:
+    """The disk was lost: what is left is who, which visit, until when."""
+    alarm = world.press(visit=VISIT)
+    fresh = World(settings=ESCALATING)
+    fresh.do(Adopted(alarm=adopt(retained(world, alarm))))
+    fresh.command(Accept(alarm=alarm.id))
+    told = fresh.events[0].body["visit"]
+    assert isinstance(told, Mapping)
+    assert (told["id"], told["worker"], "address" in told) == ("v-1", "w-1", False)
 
 
 # --- pressing again -----------------------------------------------------------------------------------------
@@ -1357,6 +1430,9 @@ class Anything(RuleBasedStateMachine):
     def _do(self, event: Event) -> None:
         before = self.world.alarms
         self.world.do(event)
+        for draft in self.world.drafts:
+            if draft.retain:
+                assert "Dam" not in repr(draft.body)
         for draft in self.world.events:
             self._check_event(before.get(str(draft.body["alarm"])), draft)
         for alarm in before.values():
@@ -1398,6 +1474,18 @@ class Anything(RuleBasedStateMachine):
         if before.level > after.level:
             assert types & {"declined", "reopened", "repeated"}
 
+    @rule()
+    def overdue(self) -> None:
+        self._do(
+            Raised(
+                alarm=self.world.new_id(),
+                cause=Cause.OVERDUE,
+                at=self.world.now,
+                worker="w-1",
+                visit=VISIT,
+            )
+        )
+
     def _some(self, n: int) -> str:
         names = list(self.world.alarms)
         return names[n % len(names)] if names else "none"
@@ -1405,7 +1493,7 @@ class Anything(RuleBasedStateMachine):
     @rule(
         tag=st.sampled_from(sorted(TAGS)),
         mode=st.sampled_from(Mode),
-        intent=st.sampled_from(Intent),
+        intent=st.sampled_from([Intent.ALARM, Intent.CANCEL, Intent.DURESS]),
         auth=st.sampled_from(Auth),
         position=st.sampled_from([None, HERE, ROUGH]),
     )
@@ -1420,7 +1508,13 @@ class Anything(RuleBasedStateMachine):
             auth=auth,
         )
         self._do(
-            Pressed(press=press, next_alarm_id=self.world.new_id(), position=position, decided=self.world.now)
+            Pressed(
+                press=press,
+                next_alarm_id=self.world.new_id(),
+                position=position,
+                decided=self.world.now,
+                visit=VISIT if TAGS[tag] == VISIT["worker"] else None,
+            )
         )
 
     @rule(seconds=st.sampled_from([0.1, 1, 9, 11, 119, 300, 601, 90_000]))
@@ -1492,7 +1586,8 @@ class Anything(RuleBasedStateMachine):
 
     @invariant()
     def a_tag_has_one_open_alarm_of_each_mode(self) -> None:
-        opened = [(alarm.source, alarm.mode) for alarm in self.world.alarms.values() if alarm.open]
+        calls = [alarm for alarm in self.world.alarms.values() if alarm.open and not alarm.derived]
+        opened = [(alarm.source, alarm.mode) for alarm in calls]
         assert len(opened) == len(set(opened))
 
     @invariant()

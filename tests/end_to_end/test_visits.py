@@ -70,7 +70,7 @@ def states(told: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_an_overdue_visit_raises_an_alarm_also_offline_and_after_a_kill(folder: Path) -> None:
-    """The address comes with the alarm, and with nothing else."""
+    """The address comes with the alarm's event, and with nothing that lies at the broker."""
     async with hurried(folder) as (world, ops):
         name = await opened(ops, 6)
         await ops.until("the visit", lambda: visit(ops, name))
@@ -86,8 +86,9 @@ async def test_an_overdue_visit_raises_an_alarm_also_offline_and_after_a_kill(fo
         assert (raised["cause"], raised["severity"], raised["worker"]) == ("overdue", "high", "nurse-1")
         assert raised["visit"]["address"] == WHERE
         await ops.until("the visit's state", lambda: visit(ops, name)[-1].get("alarm") == raised["alarm"])
-        assert ops.state(raised["alarm"])["visit"]["address"] == WHERE
-        assert not any(b"Lindengracht" in each.payload for each in ops.of(Kind.VISIT))
+        assert ops.state(raised["alarm"])["visit"]["id"] == name
+        lasting = (*ops.of(Kind.VISIT), *ops.of(Kind.ALARM_STATE))
+        assert not any(b"Lindengracht" in each.payload for each in lasting)
 
 
 async def test_a_press_of_check_out_ends_the_pre_alarm(folder: Path) -> None:

@@ -35,11 +35,7 @@ def pressed(turn: Turn, event: Pressed) -> None:
     press = event.press
     if any(_has_told(alarm, press) for alarm in turn.alarms.values()):
         return
-    mine = [
-        alarm
-        for alarm in turn.alarms.values()
-        if alarm.open and alarm.mode is press.mode and not alarm.derived and alarm.source == press.tag
-    ]
+    mine = (alarm for alarm in turn.calls(press.mode) if alarm.source == press.tag)
     latest = max(mine, key=lambda alarm: alarm.id, default=None)
     if press.intent is Intent.CANCEL:
         if latest is not None:
@@ -171,7 +167,6 @@ def _call(
             "presses": alarm.presses,
             "tag": alarm.tag,
             "worker": alarm.worker,
-            "visit": alarm.visit,
             "note": alarm.note,
             "position": alarm.position,
             "recent": list(recent),
@@ -255,10 +250,9 @@ def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str
     )
     if name in turn.alarms:
         return None
-    for other in turn.alarms.values():
+    for other in turn.calls(alarm.mode):
         # By either: who wears the tag may have been configured anew since.
-        same = other.who == alarm.who or other.source == alarm.source
-        if other.open and other.mode is alarm.mode and same:
+        if other.who == alarm.who or other.source == alarm.source:
             return Code.CONFLICT, f"expected no open alarm of this {alarm.who}, there is {other.id}"
     _call(turn, alarm, Trigger.RAISED, event.recent, command.actor.body)
     return None
@@ -266,11 +260,9 @@ def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str
 
 def _corroborate(turn: Turn, alarm: Alarm) -> None:
     """Mark the alarm and another worker's, pressed shortly before, once each."""
-    for other in list(turn.alarms.values()):
+    for other in turn.calls(alarm.mode):
         if (
-            other.open
-            and other.presses
-            and other.mode is alarm.mode
+            other.presses
             and other.who != alarm.who
             and _trusted(other)
             and elapsed_s(other.pressed, alarm.pressed) <= CORROBORATION_S

@@ -26,7 +26,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressed:
-    """A tag's or the wired button was pressed."""
+    """A tag's or the wired button was pressed, and not to check out: that is a visit's affair."""
 
     press: Press
     next_alarm_id: str  # what `NextIds` gives for it: the id of an alarm that it raises

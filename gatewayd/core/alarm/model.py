@@ -15,6 +15,7 @@ from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
 TIMELINE: Final = 100  # entries in the state; the events themselves are the full record
 GAPS: Final = 50  # in the state; one a minute for the longest listening of an hour is a broken microphone
 WIRED: Final = "wired"  # the tag id of the wired button, which is no tag
+_RETAINABLE: Final = frozenset({"id", "worker", "expected_end_at", "risk"})  # of a visit
 UNKNOWN_BOOT: Final = ""  # of the times in a retained state: they have no monotonic time to compare
 
 
@@ -218,7 +219,7 @@ class Alarm:
                 "escalation": known({"level": self.level, "waiting_at": self.waiting}),
                 "cancel": known({"requested_at": self.cancelled, "refused_at": self.cancel_refused}) or None,
                 "worker": self.worker,
-                "visit": self.visit,
+                "visit": self.visit and retainable(self.visit),
                 "note": self.note,
                 "audio": _audio_body(self.audio),
                 "position": self.position,
@@ -242,6 +243,14 @@ def furthest(alarm: Alarm) -> Handling:
     """Return how far those who are at it have come; received where nobody is."""
     reached = [AT_IT[responder.part] for responder in alarm.responders if responder.at_it]
     return max(reached, key=list(Handling).index, default=Handling.RECEIVED)
+
+
+def retainable(visit: Body) -> Body:
+    """Return what of a visit may lie at the broker: never where it is, nor what is said or feared there.
+
+    The events by which people come to an alarm tell all of it (`turn`); they are not retained.
+    """
+    return {name: value for name, value in visit.items() if name in _RETAINABLE}
 
 
 def known(fields: Body) -> dict[str, Json]:

@@ -188,8 +188,8 @@ def _reopen(turn: Turn, alarm: Alarm, told: Told) -> _Refusal:
     """Open a closed alarm again; who was at it has to answer anew."""
     if alarm.mode is Mode.TEST:
         return Code.REFUSED, "expected an alarm that is meant: a test ends with its window"
-    for other in turn.alarms.values():
-        if other.open and other.mode is alarm.mode and other.source == alarm.source:
+    for other in turn.calls(alarm.mode):
+        if other.source == alarm.source and not alarm.derived:
             return Code.CONFLICT, f"expected no open alarm of this {alarm.who}, there is {other.id}"
     again = replace(
         unattended(alarm, turn.now),

@@ -14,7 +14,7 @@ from gatewayd.core import topic
 from gatewayd.core.alarm.events import Effect, Publish, Save, Settings
 from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, furthest, known
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
-from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass
+from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass, Mode
 
 STATE_EXPIRY_S: Final = 7 * 24 * 3600  # a closed alarm's state leaves the broker 7 days after closing
 
@@ -30,6 +30,10 @@ class Told:
 
 
 _USUAL: Final = Told()
+# By these people come to an alarm who must know the door. Its retained state does not say it.
+_SENDS_PEOPLE: Final = frozenset(
+    {Trigger.RAISED, Trigger.RAISED_AGAIN, Trigger.ESCALATED, Trigger.ACCEPTED, Trigger.RESPONDING}
+)
 
 
 def _target(alarm: Alarm, trigger: Trigger) -> Handling:
@@ -55,6 +59,14 @@ class Turn:
     def alarms(self) -> Alarms:
         """The alarms as they are by now."""
         return self._alarms
+
+    def calls(self, mode: Mode) -> list[Alarm]:
+        """Return the open alarms of a mode by which somebody calls: a press may belong to one."""
+        return [
+            alarm
+            for alarm in self._alarms.values()
+            if alarm.open and alarm.mode is mode and not alarm.derived
+        ]
 
     def note(self, alarm: Alarm) -> Alarm:
         """Take a change that waits for the alarm's next saving."""
@@ -89,6 +101,7 @@ class Turn:
                             "type": trigger.type,
                             "mode": alarm.mode.value,
                             "actor": told.actor,
+                            "visit": alarm.visit if trigger in _SENDS_PEOPLE else None,
                             **body,
                         }
                     ),
