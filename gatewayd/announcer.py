@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
 from gatewayd import __version__
 from gatewayd.config.model import Config
 from gatewayd.core import discovery, topic
 from gatewayd.core.alarm import Alarms
 from gatewayd.core.model import Body, Draft, Instant
-
-ANNOUNCED: Final = "announced"  # the kind of record: each topic that was ever announced
+from gatewayd.records import ANNOUNCED
 
 
 class Announcer:

@@ -37,7 +37,8 @@ from gatewayd.edge.host import Host
 from gatewayd.edge.mic import Microphone
 from gatewayd.edge.outbox import Outbox
 from gatewayd.edge.systemd import Systemd
-from gatewayd.gateway import RECORDS, Gateway
+from gatewayd.gateway import Gateway
+from gatewayd.records import RECORDS
 from gatewayd.timekeeper import keep_time
 from gatewayd.uplink import Uplink
 
@@ -97,6 +98,7 @@ class App:
             run=str(uuid.uuid4()),
             now=now,
             accepted=self._accepted,
+            tell_room=self._tell_room,
             tell_wearer=self._tell_wearer,
             show_test=self._show_test,
             tested=self._tested,
@@ -237,7 +239,7 @@ class App:
 
         def report(state: State, detail: str) -> None:
             tell(state, detail)
-            self._gateway.on_radio(state, detail)
+            self._gateway.supervisor.radio(state, detail)
 
         if not config.radio.enabled:
             report(State.OFF, "not enabled")
@@ -245,7 +247,7 @@ class App:
         return Radio(
             config.radio,
             on_advertisement=self._on_advertisement,
-            concerns=self._gateway.concerns,
+            concerns=self._gateway.listener.concerns,
             report=report,
             alive=alive,
             remedies=Remedies(runtime=runtime_folder(os.environ)),
@@ -355,7 +357,7 @@ class App:
             on_hop=self._gateway.on_hop,
             on_command=self._gateway.on_command,
             on_retained_state=self._gateway.on_retained_alarm,
-            on_test=self._gateway.on_test,
+            on_test=self._gateway.driller.on_back,
             on_adopted=self._caretaker.tell,
             on_outbox_replaced=self._gateway.on_outbox_replaced,
             on_forgotten=self._gateway.on_forgotten,
@@ -397,7 +399,7 @@ class App:
 
     def _status(self, health: Health) -> str:
         return health.status_line(
-            hearing=self._gateway.hearing,
+            hearing=self._gateway.listener.hearing,
             online=self._uplink.connected,
             waiting=None if self._waiting is None else self._waiting.depth,
             alarms=self._gateway.open_alarms,
@@ -417,6 +419,10 @@ class App:
     def _show_test(self) -> None:
         if self._gpio is not None:
             self._gpio.show_test()
+
+    def _tell_room(self, told: Told) -> None:
+        if self._gpio is not None:
+            self._gpio.tell(told)
 
     # --- the configuration ----------------------------------------------------------------------------------
 

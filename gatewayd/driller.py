@@ -10,9 +10,10 @@ from dataclasses import replace
 from gatewayd.config.model import Config
 from gatewayd.core import drill
 from gatewayd.core.alarm.model import WIRED
-from gatewayd.core.command import Actor, Code, DrillCommand, PressWindow, Reply
+from gatewayd.core.command import Actor, DrillCommand, PressWindow, Reply
 from gatewayd.core.drill import Drills
-from gatewayd.core.model import Body, Draft, Instant, Mode, Press
+from gatewayd.core.fields import Code
+from gatewayd.core.model import Body, Draft, Instant, Intent, Mode, Press
 from gatewayd.core.presence import TagPresence
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,11 @@ class Driller:
     def judge(self, press: Press, meant: Collection[str]) -> Press:
         """Return the press as what it is: a test, when it was announced. `meant`: tags with an open alarm."""
         mode = self._drills.mode(press.tag, press.heard)
-        return press if press.tag in meant or mode is Mode.ACTUAL else replace(press, mode=mode)
+        if press.tag in meant or mode is Mode.ACTUAL:
+            return press
+        # Whatever it says else, a test proves the way, and takes nothing back.
+        intent = Intent.ALARM if mode is Mode.TEST else press.intent
+        return replace(press, mode=mode, intent=intent)
 
     def left_s(self, press: Press) -> float | None:
         """How much is left of the window that makes a press a test; None: no window does."""

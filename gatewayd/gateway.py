@@ -8,46 +8,60 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol
 
-from gatewayd.alarm_journal import tell_journal
-from gatewayd.announcer import ANNOUNCED, Announcer
+from gatewayd.announcer import Announcer
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
-from gatewayd.core import command, coverage, desk, drill, payload, tags, topic
+from gatewayd.core import command, desk, payload, topic, visit
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
-from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import (
     Advertisement,
     Body,
     Draft,
     Fix,
     Instant,
+    Intent,
     Message,
     Mode,
     Press,
-    State,
-    Tag,
     TagEvent,
     TagReport,
     Told,
 )
 from gatewayd.core.next_ids import NextIds, Seeds
-from gatewayd.core.presence import TagPresence, observe
-from gatewayd.core.roster import Roster
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.driller import Driller
+from gatewayd.listener import Listener
+from gatewayd.logbook import log_accepted, log_event
+from gatewayd.near import Near
 from gatewayd.notary import Notary
-from gatewayd.recorder import RECORDING, Recorder
-from gatewayd.records import read_records
+from gatewayd.recorder import Recorder
+from gatewayd.records import (
+    ALARM,
+    ANNOUNCED,
+    COVERAGE,
+    DRILL,
+    NEXT,
+    ONLY,
+    PLACE,
+    RECORDING,
+    REPLY,
+    Put,
+    RecordKey,
+    Records,
+    changes,
+    read,
+    seeds_put,
+)
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
-from gatewayd.whereabouts import ONLY, PLACE, Whereabouts
+from gatewayd.visits import VisitWatch
+from gatewayd.whereabouts import Whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +69,6 @@ logger = logging.getLogger(__name__)
 EARLY: Final = 10_000
 # More than can have been published since the broker's state of an adopted alarm was told: minutes of sound.
 CHUNKS_UNTOLD: Final = 1_000
-SEEN_S: Final = 30.0  # a tag heard this recently counts as heard, in the STATUS line
-
-
-# The kinds of record in the outbox.
-TAG: Final = "tag"
-NEXT: Final = "next_alarm"
-ALARM: Final = "alarm"
-REPLY: Final = "reply"
-COVERAGE: Final = coverage.KIND
-DRILL: Final = drill.KIND
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, ANNOUNCED, DRILL, PLACE)
-
-
-Effect: TypeAlias = alarms.Effect | desk.SaveReply | desk.ForgetReply
-RecordKey: TypeAlias = tuple[str, str]
-Put: TypeAlias = Mapping[RecordKey, str]  # records to be stored
-Records: TypeAlias = Mapping[str, Mapping[str, str]]  # as the disk has them: by kind, then by key
 
 
 class Sender(Protocol):
@@ -91,34 +88,39 @@ class Gateway:
         run: str,
         now: Callable[[], Instant],
         accepted: Callable[[Literal["disk", "broker"]], None],
+        tell_room: Callable[[Told], None] = lambda _told: None,
         tell_wearer: Callable[[str, Told], None] = lambda _tag, _told: None,
         show_test: Callable[[], None] = lambda: None,
         tested: Callable[[], None] = lambda: None,
     ) -> None:
-        """`accepted` tells the room that an alarm is safe, `tell_wearer` a tag; silent unless configured.
+        """Make one that knows nothing yet.
 
-        `show_test` shows in the room that a press was a test and has arrived; `tested`: health has news of
+        `accepted` tells the room that an alarm is safe, `show_test` that a test is, `tell_room` what ops do
+        about it, `tell_wearer` a tag both; all are silent unless configured. `tested`: health has news of
         tests.
         """
         self.sender: Sender  # the uplink, which is made after the gateway and may be made anew
         self._now = now
-        self._accepted = accepted
-        self._tell_wearer = tell_wearer
-        self._show_test = show_test
+        self._near = Near(accepted=accepted, tested=show_test, room=tell_room, wearer=tell_wearer)
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
-        self._presences: dict[str, TagPresence] = {}
-        self._saved: dict[str, Instant] = {}
+        self._visits = VisitWatch(now=now)
         self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
         self._whereabouts = Whereabouts(config, now=now)
         self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
         self.notary = Notary(now=now)
-        self._supervisor = Supervisor(config.tags, now=now, publish=self.publish)
+        self.supervisor = Supervisor(config.tags, now=now, publish=self.publish)
+        self.listener = Listener(
+            self.supervisor,
+            now=now,
+            judge=self._judge,
+            on_press=self._press,
+            keep=lambda put: self._store(put, self.supervisor.changes(alone=False)),
+        )
         self._announcer = Announcer(now=now, publish=self.publish, store=lambda put: self._store(put, None))
-        self.visiting = False  # a visit is going on, for `[gps] publish = visit`
-        self._driller = Driller(
+        self.driller = Driller(
             config,
             now=now,
             new_id=self._new_id,
@@ -131,17 +133,19 @@ class Gateway:
     def configure(self, config: Config) -> None:
         """Work with a configuration from now on. What is known of tags that stay is kept."""
         self._config = config
-        self.recorder.configure(rate_hz=config.audio.rate_hz, chunk_s=config.audio.chunk_s)
-        self._roster = Roster(config.tags)
-        self._tags = {tag.name: tag for tag in config.tags}
-        self._supervisor.configure(config.tags)
-        self._driller.configure(config)
+        self._visits.configure(config)
         self._whereabouts.configure(config)
+        self.recorder.configure(rate_hz=config.audio.rate_hz, chunk_s=config.audio.chunk_s)
+        self.listener.configure(config.tags)
+        self.supervisor.configure(config.tags)
+        self.driller.configure(config)
         self._settings = alarms.Settings(
             audio=config.audio.enabled,
             duration_s=config.audio.duration_s,
             listen_basis=config.audio.listen_basis,
             test_audio=config.test.microphone,
+            escalate_after_s=config.alarm.escalate_after_s,
+            tags=config.tags,
         )
         if self._early is None:
             self._provide_alarm_ids()
@@ -151,16 +155,9 @@ class Gateway:
 
     def restore(self, records: Records) -> None:
         """Take what an earlier run left on disk, by kind; then what was heard while it was being read."""
-        for name, text in records.get(TAG, {}).items():
-            self._presences[name] = TagPresence.from_json(text)
         self._next_ids.restore(records.get(NEXT, {}), self._now().mono_s)
-        for alarm, mark in records.get(RECORDING, {}).items():
-            self.recorder.restore(alarm, mark)
-        self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
-        self._driller.restore(records.get(DRILL, {}).get(ONLY))
-        self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
-        self._replies = read_records(REPLY, records, desk.from_json)
-        self._alarms = read_records(ALARM, records, alarms.from_json)
+        self._restore(records)
+        self._alarms = read(ALARM, records, alarms.from_json)
         for known in self._alarms.values():
             if known.audio.wanted and known.audio.recorded_in is None:
                 self.recorder.began(known.id, known.pressed)
@@ -168,46 +165,53 @@ class Gateway:
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
         early, self._early = self._early or {}, None
         self._step(alarms.Resumed())
+        self._watch_visits()  # first of all: their times are read anew in another boot
         for act in early.values():
             act()
 
     def restore_late(self, records: Records) -> None:
-        """Take what the disk says after we had to begin without it: what is known by now is newer."""
-        for name, text in records.get(TAG, {}).items():
-            self._presences.setdefault(name, TagPresence.from_json(text))
-        self._supervisor.restore(self._presences, records.get(COVERAGE, {}))
-        self._driller.restore(records.get(DRILL, {}).get(ONLY))
-        self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
-        for alarm, mark in records.get(RECORDING, {}).items():
-            if alarm not in self._alarms:
-                self.recorder.restore(alarm, mark)
-        self._replies = {**read_records(REPLY, records, desk.from_json), **self._replies}
-        for known in read_records(ALARM, records, alarms.from_json).values():
+        """Take what the disk says after we had to begin without it."""
+        self._restore(records)
+        self._watch_visits()
+        for known in read(ALARM, records, alarms.from_json).values():
             self._step(alarms.Adopted(alarm=known))
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
 
+    def _restore(self, records: Records) -> None:
+        """Take all but alarms; what is known by now is newer."""
+        self.listener.restore(records)
+        for alarm, mark in records.get(RECORDING, {}).items():
+            if alarm not in self._alarms:
+                self.recorder.restore(alarm, mark)
+        self.supervisor.restore(self.listener.presences, records.get(COVERAGE, {}))
+        self.driller.restore(records.get(DRILL, {}).get(ONLY))
+        self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
+        self._replies = {**read(REPLY, records, desk.from_json), **self._replies}
+        self._visits.restore(records)
+
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
-        records: dict[RecordKey, str] = _seeds(self._next_ids.seeds)
-        records |= {(TAG, name): presence.to_json() for name, presence in self._presences.items()}
+        records: dict[RecordKey, str] = seeds_put(self._next_ids.seeds)
+        records |= self.listener.records
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
+        records |= self._visits.records
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
         records |= self._announcer.records
-        records[DRILL, ONLY] = self._driller.record
+        records[DRILL, ONLY] = self.driller.record
         records |= self._whereabouts.record(anew=True)
-        self._store(records, self._supervisor.record.save(self._now()))
+        self._store(records, self.supervisor.record.save(self._now()))
 
     def on_outbox_replaced(self) -> None:
         """Store the same, and the whole record of coverage, for a new database has begun."""
-        self._supervisor.record.store_anew()
+        self.supervisor.record.store_anew()
         self.store_all()
 
     def finish(self) -> None:
         """Store what is heard to the end: the daemon stops."""
         if self._early is None:
             self._seal(stopping=True)
-            self._store({}, self._supervisor.record.save(self._now(), stopped=True))
+            self._store({}, self.supervisor.record.save(self._now(), stopped=True))
 
     def _store(self, records: Put, changes: Changes | None) -> None:
         """Store records, what is due of the record of coverage with them, and where we are."""
@@ -218,65 +222,34 @@ class Gateway:
 
     def _provide_alarm_ids(self) -> None:
         """Store what each tag's next alarm id is made from before it is needed."""
-        self._store_seeds(self._next_ids.provide((*self._tags, WIRED)))
+        self._store_seeds(self._next_ids.provide((*self.listener.tags, WIRED)))
 
     def _store_seeds(self, seeds: Seeds) -> None:
         if seeds:
-            self.sender.send(Batch(records=_seeds(seeds)))
+            self.sender.send(Batch(records=seeds_put(seeds)))
 
     # --- what is heard --------------------------------------------------------------------------------------
 
-    def concerns(
-        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
-    ) -> bool:
-        """Whether an advertisement with these is of one of our tags. Most are not."""
-        self._supervisor.something()
-        return self._roster.sender(address, service_data, manufacturer_data) is not None
-
     def on_advertisement(self, advertisement: Advertisement) -> None:
         """Hear an advertisement."""
-        tag = self._roster.find(advertisement)
+        tag = self.listener.sender(advertisement)
         if tag is None:
             return
         said = (tag.name, *advertisement.service_data.values(), *advertisement.manufacturer_data.values())
-        if self._postponed(partial(self.on_advertisement, advertisement), said):
-            return
-        report = tags.decode(advertisement, format=tag.format, key=tag.key)
-        if report is not None:
-            self._observe(tag, report, advertisement.heard_s, advertisement.rssi_dbm)
+        if not self._postponed(partial(self.on_advertisement, advertisement), said):
+            self.listener.hear(tag, advertisement)
 
     def on_report(self, name: str, report: TagReport, heard_s: float) -> None:
         """Hear what a tag told over its connection; `heard_s`: CLOCK_MONOTONIC."""
-        tag = self._tags.get(name)
+        tag = self.listener.tags.get(name)
         if tag is not None and not self._postponed(partial(self.on_report, name, report, heard_s)):
-            self._observe(tag, report, heard_s, None)
-
-    def _observe(self, tag: Tag, report: TagReport, heard_s: float, rssi_dbm: int | None) -> None:
-        before = self._presences.get(tag.name) or TagPresence()
-        heard = self._at(heard_s)
-        presence, press = observe(before, tag, report, heard, rssi_dbm)
-        if press is not None:
-            press = self._driller.judge(press, self._meant)
-            if press.mode is not Mode.ACTUAL:
-                presence = replace(presence, last_test=heard)
-            self._press(press, {(TAG, tag.name): presence.to_json()})
-            self._saved[tag.name] = heard
-        elif presence.due(self._saved.get(tag.name), heard):
-            self._store({(TAG, tag.name): presence.to_json()}, self._supervisor.changes(alone=False))
-            self._saved[tag.name] = heard
-        # Last: had the press failed on its way, its next copy must not count as one.
-        self._presences[tag.name] = presence
-        self._supervisor.heard(tag, heard_s, rssi_dbm)
-
-    def on_radio(self, state: State, detail: str) -> None:
-        """The radio said how it is."""
-        self._supervisor.radio(state, detail)
+            self.listener.report(tag, report, heard_s)
 
     def on_wired_press(self, heard: Instant) -> None:
         """The wired button was pressed."""
         if not self._postponed(partial(self.on_wired_press, heard)):
             press = Press(tag=WIRED, event=TagEvent.PRESS, heard=heard)
-            self._press(self._driller.judge(press, self._meant), {})
+            self._press(self._judge(press), {})
 
     def _postponed(self, act: Callable[[], None], said: object = None) -> bool:
         """Whether it is too early; then `act` is done after the restore, once of all that `said` the same."""
@@ -286,21 +259,49 @@ class Gateway:
             self._early.setdefault(said or act, act)
         return True
 
-    def _at(self, mono_s: float) -> Instant:
-        now = self._now()
-        return replace(now, mono_s=mono_s, wall_s=now.wall_s + mono_s - now.mono_s)
+    def _judge(self, press: Press) -> Press:
+        """Return the press as what it is: a test, when it was announced."""
+        return self.driller.judge(press, self._meant)
 
     def _press(self, press: Press, records: Put) -> None:
-        now = self._now()
+        """Do what a press means, and store `records` with it."""
+        if press.intent is Intent.CHECK_OUT:
+            self._watch_over(self._visits.check_out(press), records)
+            return
         pressed = alarms.Pressed(
             press=press,
             next_alarm_id=self._next_ids.give(press),
             position=self._whereabouts.position(),
             recent=self._whereabouts.recent,
-            decided=now,
-            test_s=self._driller.left_s(press),
+            decided=self._now(),
+            test_s=self.driller.left_s(press),
+            visit=self._visits.in_alarm(press.worker),
         )
         self._step(pressed, {**records, **self._whereabouts.record()})
+
+    # --- visits ---------------------------------------------------------------------------------------------
+
+    def _watch_visits(self) -> None:
+        self._watch_over(self._visits.tick(self.supervisor.states, self.listener.presences))
+
+    def _watch_over(self, effects: Iterable[visit.Effect], records: Put | None = None) -> None:
+        """Carry out what visits ask for, the alarm of one that is overdue in the same batch."""
+        now = self._now()
+        wanted: list[desk.Wanted] = list(effects)
+        for effect in tuple(wanted):
+            if isinstance(effect, visit.Overdue):
+                raised = alarms.Raised(
+                    alarm=effect.alarm,
+                    cause=alarms.Cause.OVERDUE,
+                    at=now,
+                    worker=effect.visit.worker,
+                    visit=effect.visit.in_alarm,
+                    position=self._whereabouts.position(),
+                    recent=self._whereabouts.recent,
+                )
+                self._alarms, more = alarms.step(self._alarms, raised, now, self._settings)
+                wanted += more
+        self._carry_out(wanted, records)
 
     # --- where we are ---------------------------------------------------------------------------------------
 
@@ -313,7 +314,8 @@ class Gateway:
         where = self._whereabouts.position()
         if where is not None:
             self._step(alarms.Positioned(position=where))
-            for draft in self._whereabouts.due(where, self._alarms.values(), visiting=self.visiting):
+            visiting = self._visits.any_begun
+            for draft in self._whereabouts.due(where, self._alarms.values(), visiting=visiting):
                 self.publish(draft)
 
     # --- what ops say ---------------------------------------------------------------------------------------
@@ -322,26 +324,29 @@ class Gateway:
         """Carry out a command, once however often it comes, and answer it."""
         if self._postponed(partial(self.on_command, incoming)):
             return
-        self._alarms, self._replies, effects = desk.answer(
-            self._alarms,
-            self._replies,
+        known = desk.Known(
+            alarms=self._alarms,
+            visits=self._visits.known,
+            replies=self._replies,
+            record=self.supervisor.record,
+            position=self._whereabouts.position(),
+            recent=self._whereabouts.recent,
+        )
+        known, effects = desk.answer(
+            known,
             incoming,
             self._now(),
             self._settings,
-            record=self._supervisor.record,
-            drill=lambda given: self._driller.obey(given, self._meant),
+            drill=lambda given: self.driller.obey(given, self._meant),
         )
+        self._alarms, self._visits.known, self._replies = known.alarms, known.visits, known.replies
         self._carry_out(effects)
         self.notary.asked(incoming, effects)
-
-    def on_test(self, payload: bytes) -> None:
-        """Our own test message came back from the broker."""
-        self._driller.on_back(payload)
 
     @property
     def tests(self) -> Body:
         """What health tells of tests."""
-        return self._driller.body(self._presences)
+        return self.driller.body(self.listener.presences)
 
     def on_retained_alarm(self, name: str, body: bytes) -> None:
         """Adopt an open alarm that the broker holds and our disk does not know."""
@@ -359,11 +364,11 @@ class Gateway:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
     def on_forgotten(self) -> None:
-        """Tell the state of every alarm and tag again: the broker may have lost what it retained."""
+        """Tell the state of every alarm, visit and tag again: the broker may have lost what it retained."""
         if not self._postponed(self.on_forgotten):
             self._alarms, effects = alarms.retell(self._alarms, self._now(), self._settings)
-            self._carry_out(effects)
-            self._supervisor.retell()
+            self._carry_out((*effects, *self._visits.retell()))
+            self.supervisor.retell()
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -372,14 +377,14 @@ class Gateway:
         if self._early is not None:
             return
         self._step(alarms.Ticked())
-        numbered = {name for name, presence in self._presences.items() if presence.numbered}
-        self._store_seeds(self._next_ids.renew(self._now().mono_s, numbered))
+        self._store_seeds(self._next_ids.renew(self._now().mono_s, self.listener.numbered))
         self._tell_position()  # an old one is told too, as such; a hub's needs no fix
-        self._supervisor.tick(self._presences)
-        self._driller.tick()
+        self.supervisor.tick(self.listener.presences)
+        self._watch_visits()
+        self.driller.tick()
         self._replies, forgotten = desk.forget_old(self._replies, self._now())
         self._carry_out(forgotten)
-        self._store({}, self._supervisor.changes(alone=True))
+        self._store({}, self.supervisor.changes(alone=True))
         self._seal()
 
     def _seal(self, *, stopping: bool = False) -> None:
@@ -398,13 +403,6 @@ class Gateway:
         """Whose alarms are open and meant."""
         return {alarm.source for alarm in self._alarms.values() if alarm.open and alarm.mode is Mode.ACTUAL}
 
-    @property
-    def hearing(self) -> int:
-        """How many assigned tags were heard lately."""
-        now = self._now()
-        seen = (presence.last_seen for presence in self._presences.values())
-        return sum(at is not None and at.boot == now.boot and now.mono_s - at.mono_s <= SEEN_S for at in seen)
-
     # --- carrying out ---------------------------------------------------------------------------------------
 
     def _step(
@@ -415,7 +413,7 @@ class Gateway:
         self._carry_out(effects, records, messages)
 
     def _carry_out(
-        self, effects: Iterable[Effect], records: Put | None = None, messages: Iterable[Message] = ()
+        self, effects: Iterable[desk.Wanted], records: Put | None = None, messages: Iterable[Message] = ()
     ) -> None:
         """Send and store what one turn asks for in one batch; then see to the microphone."""
         wanted = list(effects)
@@ -429,40 +427,31 @@ class Gateway:
                 case alarms.StopAudio():
                     self.recorder.stop(effect.alarm)
                 case alarms.Publish():
-                    tell_journal(effect.draft)
+                    log_event(effect.draft)
                     self.notary.note(effect.draft)
                     if (told := to_wearer(effect.draft)) is not None:
-                        self._tell(*told)
+                        self._near.handled(self._alarms.get(told[0]), told[1])
                 case alarms.Forget():
                     self.recorder.forget(effect.alarm)
+                case visit.TimeUp():
+                    tags = self._visits.wearing(effect.worker)
+                    self._near.time_up(effect.worker, tags, self._alarms.values())
                 case _:
                     pass
         self._announcer.tell(self._alarms)
 
-    def _batch(self, effects: Iterable[Effect], records: Put, sound: Iterable[Message]) -> Batch:
+    def _batch(self, effects: Iterable[desk.Wanted], records: Put, sound: Iterable[Message]) -> Batch:
         messages = list(sound)
-        put = dict(records)
-        forget: list[RecordKey] = []
+        put, forget = changes(effects)
         for effect in effects:
-            match effect:
-                case alarms.Publish():
-                    messages.append(self.stamp(effect.draft))
-                case alarms.Save():
-                    put[ALARM, effect.alarm.id] = alarms.to_json(effect.alarm)
-                case alarms.Forget():
-                    forget += [(ALARM, effect.alarm), (RECORDING, effect.alarm)]
-                case alarms.Spent():
-                    put |= self._replace_spent(effect.alarm)
-                case desk.SaveReply():
-                    put[REPLY, str(effect.reply.id)] = desk.to_json(effect.reply)
-                case desk.ForgetReply():
-                    forget.append((REPLY, effect.command))
-                case _:
-                    pass
-        return Batch(messages=tuple(messages), records=put, forget=tuple(forget))
+            if isinstance(effect, alarms.Publish):
+                messages.append(self.stamp(effect.draft))
+            elif isinstance(effect, alarms.Spent):
+                put |= self._replace_spent(effect.alarm)
+        return Batch(messages=tuple(messages), records={**records, **put}, forget=tuple(forget))
 
     def _replace_spent(self, alarm: str) -> dict[RecordKey, str]:
-        return _seeds(self._next_ids.spent(alarm, self._now().boot))
+        return seeds_put(self._next_ids.spent(alarm, self._now().boot))
 
     def publish(self, draft: Draft) -> None:
         """Send one message on its own."""
@@ -488,27 +477,7 @@ class Gateway:
         if where is None or where.alarm is None or where.kind is not topic.Kind.ALARM_EVENT:
             return
         if "cause" in message.body and kind is not alarms.HopKind.PUBLISHED:
-            self._accept(where.alarm, "disk" if kind is alarms.HopKind.STORED else "broker")
+            by: Literal["disk", "broker"] = "disk" if kind is alarms.HopKind.STORED else "broker"
+            self._near.stored(self._alarms.get(where.alarm), by)
+            log_accepted(where.alarm, by)
         self._step(alarms.Hop(alarm=where.alarm, message=message.id, kind=kind, at=at))
-
-    def _accept(self, alarm: str, by: Literal["disk", "broker"]) -> None:
-        """Tell the room, and the journal, that an alarm is safe from now on."""
-        known = self._alarms.get(alarm)
-        if known is not None and known.mode is Mode.TEST:
-            self._show_test()
-        else:
-            self._accepted(by)
-        if known is not None and known.stored is None and known.confirmed is None:  # the first of the two
-            self._tell(alarm, Told.STORED)
-        extra = fields(MessageId.ALARM_ACCEPTED, alarm=alarm)
-        logger.info("alarm %s: accepted, the %s has it", alarm, by, extra=extra)
-
-    def _tell(self, alarm: str, told: Told) -> None:
-        """Tell the wearer of the tag that an alarm is of."""
-        known = self._alarms.get(alarm)
-        if known is not None and known.tag is not None:
-            self._tell_wearer(str(known.tag["id"]), told)
-
-
-def _seeds(seeds: Seeds) -> dict[RecordKey, str]:
-    return {(NEXT, tag): seed for tag, seed in seeds.items()}

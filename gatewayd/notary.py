@@ -22,7 +22,8 @@ from gatewayd.core.evidence import Chain
 from gatewayd.core.model import Body, ClockState, Draft, Instant, Json, Keep, Message, MessageClass
 from gatewayd.edge.audit import append
 from gatewayd.edge.signing import SigningError, load
-from gatewayd.recorder import CODEC, RECORDING, Recorder
+from gatewayd.recorder import CODEC, Recorder
+from gatewayd.records import RECORDING
 from gatewayd.uplink import Batch
 
 logger = logging.getLogger(__name__)

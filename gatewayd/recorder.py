@@ -16,7 +16,6 @@ from gatewayd.core.recording import Chunk, Mark, Recording
 
 logger = logging.getLogger(__name__)
 
-RECORDING: Final = "recording"  # the kind of the records that marks are stored as
 CODEC: Final = "opus"
 NO_MICROPHONE: Final = "no microphone is configured"
 

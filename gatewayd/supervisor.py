@@ -11,7 +11,7 @@ from gatewayd.core.coverage.record import Changes
 from gatewayd.core.health import STARTING
 from gatewayd.core.model import Draft, Instant, State, Tag
 from gatewayd.core.presence import TagPresence
-from gatewayd.core.supervision import Ear, Hearing, Watch
+from gatewayd.core.supervision import Ear, Hearing, TagState, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,11 @@ class Supervisor:
             self._watches[name], draft = supervision.told(watch, tag, presence, self._ear, now)
             if draft is not None:
                 self._publish(draft)
+
+    @property
+    def states(self) -> dict[str, TagState]:
+        """How each tag was at the last tick."""
+        return {name: watch.state for name, watch in self._watches.items()}
 
     def retell(self) -> None:
         """Tell every tag's state again, at the next tick."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
 
 from gatewayd.config.model import Config
 from gatewayd.core import owntracks, topic
 from gatewayd.core.alarm import Alarm
 from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Subject
 from gatewayd.core.track import Track
-
-PLACE: Final = "place"  # the kind of its record,
-ONLY: Final = "last"  # which is the only one of its kind
+from gatewayd.records import ONLY, PLACE
 
 
 class Whereabouts:

@@ -49,7 +49,8 @@ from gatewayd.core.alarm import HopKind
 from gatewayd.core.command import Incoming
 from gatewayd.core.model import Advertisement, ClockState, Instant, Message
 from gatewayd.edge.outbox import Outbox
-from gatewayd.gateway import ALARM, RECORDS, Gateway
+from gatewayd.gateway import Gateway
+from gatewayd.records import ALARM, RECORDS
 from gatewayd.sim.broker import LOOPBACK, Broker, free_port
 from gatewayd.sim.tag import SimulatedTag
 from gatewayd.uplink import Uplink

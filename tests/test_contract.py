@@ -13,13 +13,17 @@ import yaml
 from contract import DOCS, SCHEMAS, bundle, check, schemas, validate
 from jsonschema import Draft202012Validator, ValidationError
 
-from gatewayd.core import command, topic
+from gatewayd.core import command, topic, visit
 from gatewayd.core.alarm import Handling, Trigger
-from gatewayd.core.alarm.model import AudioState, Cause
+from gatewayd.core.alarm.model import AudioState, Cause, Part
 from gatewayd.core.coverage import Verdict
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import Outcome
 from gatewayd.core.model import Auth, ClockSource, Component, FixMode, Method, Mode, State, Subject, TagEvent
 from gatewayd.core.supervision import TagState
 from gatewayd.core.topic import Kind
+from gatewayd.core.visit import Doubt, VisitState
+from gatewayd.core.visiting import Risk
 
 ALARM = "019ca945-0a00-7000-8000-000000000001"
 ENVELOPE: dict[str, Any] = {
@@ -44,6 +48,15 @@ EVENT: dict[str, Any] = {
     "tag": {"id": "t-1", "auth": "none", "event": "press"},
     "recent": [],
     "hops_ms": {"heard": 0, "decided": 0.4},
+}
+
+
+VISIT: dict[str, Any] = {
+    **ENVELOPE,
+    "visit": "v-1",
+    "state": "open",
+    "worker": "w-1",
+    "expected_end_at": "2026-03-01T13:00:00.000Z",
 }
 
 
@@ -78,7 +91,7 @@ def found(path: Path, reference: str) -> Any:
     [
         (("envelope", "header", "properties", "clock", "properties", "source"), ClockSource),
         (("envelope", "mode"), Mode),
-        (("envelope", "outcome"), command.Outcome),
+        (("envelope", "outcome"), Outcome),
         (("envelope", "tag", "properties", "auth"), Auth),
         (("envelope", "tag", "properties", "event"), set(TagEvent) - {TagEvent.NONE}),
         (("envelope", "position", "properties", "mode"), FixMode),
@@ -97,16 +110,22 @@ def test_the_enums_are_those_of_the_code(place: tuple[str, ...], values: Any) ->
 
 
 def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
-    """The contract names causes and events that no version of the daemon has yet."""
+    """The contract names causes that no version of the daemon has yet."""
     schema = bundle()["$defs"]
     state = schema["alarm-state"]["properties"]
     assert state["handling"]["enum"] == list(Handling)
     assert state["audio"]["properties"]["state"]["enum"] == list(AudioState)
     assert set(Cause) <= set(schema["envelope"]["$defs"]["cause"]["enum"])
-    assert {trigger.type for trigger in Trigger} <= set(schema["envelope"]["$defs"]["event_type"]["enum"])
-    assert schema["reply"]["properties"]["error"]["properties"]["code"]["enum"] == list(command.Code)
+    assert {trigger.type for trigger in Trigger} == set(schema["envelope"]["$defs"]["event_type"]["enum"])
+    assert state["responders"]["items"]["properties"]["state"]["enum"] == list(Part)
+    assert schema["reply"]["properties"]["error"]["properties"]["code"]["enum"] == list(Code)
     assert schema["health"]["properties"]["components"]["required"] == list(Component)
     assert schema["tag"]["properties"]["state"]["enum"] == list(TagState)
+    told = schema["visit"]["properties"]
+    assert told["state"]["enum"] == list(VisitState)
+    assert told["event"]["enum"] == list(visit.Trigger)
+    assert told["warnings"]["items"]["enum"] == list(Doubt)
+    assert told["risk"]["enum"] == list(Risk)
 
 
 # --- what they say ------------------------------------------------------------------------------------------
@@ -115,7 +134,7 @@ def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
 def test_a_message_of_the_contract_passes() -> None:
     """On its topic, whole or below the base; with fields of a later version."""
     assert published(f"alarm/{ALARM}/event", EVENT) == EVENT
-    assert published(f"gatewayd/gw-1/alarm/{ALARM}/event", {**EVENT, "visit": {"id": 3}, "new": None})
+    assert published(f"gatewayd/gw-1/alarm/{ALARM}/event", {**EVENT, "weather": {"id": 3}, "new": None})
 
 
 @pytest.mark.parametrize(
@@ -173,6 +192,12 @@ def test_nor_does_a_missing_one(field: str) -> None:
         ("test", ENVELOPE),
         ("tag/t-1", {**ENVELOPE, "state": "gone", "heard_since_start": True, "started_at": ENVELOPE["at"]}),
         ("tag/t-1", {**ENVELOPE, "state": "seen"}),
+        ("visit/v-1", {**VISIT, "state": "late"}),
+        ("visit/v-1", {**VISIT, "address": {"street": "Dam"}}),
+        ("visit/v-1", {**VISIT, "event": "overdue"}),
+        ("visit/v-1", {**VISIT, "event": "closed"}),
+        ("cmd/visit/open", {"id": "c", "actor": {"id": "a"}, "visit": "v-1", "worker": "w-1"}),
+        ("cmd/visit/close", {"id": "c", "actor": {"id": "a"}}),
     ],
 )
 def test_other_wrong_messages_do_not(name: str, wrong: dict[str, Any]) -> None:
@@ -190,6 +215,7 @@ def test_other_right_ones_do() -> None:
     assert published("cmd/listen/stop", {"id": "c", "actor": {"id": "a"}})
     assert validate(f"alarm/{ALARM}/state", b"") is None
     assert validate("tag/t-1", b"") is None
+    assert published("visit/v-1", VISIT)
 
 
 def test_an_alarm_is_told_on_its_own_topic() -> None:
@@ -256,7 +282,11 @@ def test_the_overview_lists_every_topic(overview: dict[str, Any]) -> None:
     """Every kind the code knows, and every command it obeys."""
     listed = addresses(overview)
     filled = {
-        address.replace("{alarm}", ALARM).replace("{n}", "0").replace("{tag}", "t-1") for address in listed
+        address.replace("{alarm}", ALARM)
+        .replace("{n}", "0")
+        .replace("{tag}", "t-1")
+        .replace("{visit}", "v-1")
+        for address in listed
     }
     parsed = [topic.parse(address) for address in filled]
     assert {each.kind for each in parsed if each is not None} == set(Kind)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_gateway import TAG_NAME, Room, configured
+from test_gateway import TAG_NAME, Room, configured, visit_opened
 
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.drill import START_S
 from gatewayd.core.model import ClockSource, Message, Subject
-from gatewayd.gateway import DRILL
+from gatewayd.records import DRILL
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_the_room_shows_a_test_as_one(room: Room) -> None:
     window(room)
     room.press(1)
     room.hop(HopKind.STORED)
-    assert (room.shown, room.accepted) == (1, [])
+    assert (room.tests_shown, room.accepted) == (1, [])
 
 
 async def test_the_last_test_of_a_tag_is_kept_and_told(room: Room) -> None:
@@ -211,9 +211,9 @@ async def test_the_test_runs_now_when_it_is_asked_for(room: Room) -> None:
     assert reply(room)["ok"]
     (message,) = sent(room, "test")
     for nothing in (b"", b"{", b"[]", b'{"id": "other"}'):
-        room.gateway.on_test(nothing)
+        room.gateway.driller.on_back(nothing)
     room.now_s += 0.25
-    room.gateway.on_test(json.dumps({"id": message.id}).encode())
+    room.gateway.driller.on_back(json.dumps({"id": message.id}).encode())
     told = room.gateway.tests["end_to_end"]
     assert isinstance(told, Mapping)
     assert (told["state"], told["latency_ms"]) == ("ok", 250.0)
@@ -263,9 +263,9 @@ async def test_positions_leave_as_the_policy_says(publish: str, idle: int, visit
         return len(sent(room, "position")) - before
 
     assert told(89) == idle
-    room.gateway.visiting = True
+    visit_opened(room)
     assert told(89) in {visited, visited + bool(visited)}
-    room.gateway.visiting = False
+    room.command("visit/close", visit="v-1")
     room.press(1)
     assert told(100) in {20, 21}
 

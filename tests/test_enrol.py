@@ -260,7 +260,10 @@ def test_what_does_not_outlive_a_boot_is_said(capsys: pytest.CaptureFixture[str]
 def test_what_names_a_tag_can_be_given_as_an_option() -> None:
     """All settings that the table has for it, by their own names."""
     known = {setting.key for setting in of("tag")}
-    assert known - {"key_credential", "alarm_on", "test_on", "lost_after", "beep"} == SETTINGS.keys()
+    assert (
+        known - {"key_credential", "alarm_on", "test_on", "cancel_on", "duress_on", "lost_after", "beep"}
+        == SETTINGS.keys()
+    )
 
 
 # --- remove -------------------------------------------------------------------------------------------------

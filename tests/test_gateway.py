@@ -33,10 +33,9 @@ from gatewayd.core.presence import BURST_S
 from gatewayd.core.tags import itag
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, COVERAGE, DRILL, EARLY, NEXT, REPLY, TAG, Gateway
-from gatewayd.recorder import RECORDING
+from gatewayd.gateway import EARLY, Gateway
+from gatewayd.records import ALARM, COVERAGE, DRILL, NEXT, PLACE, RECORDING, REPLY, TAG, VISIT
 from gatewayd.uplink import Batch
-from gatewayd.whereabouts import PLACE
 
 ADDRESS = "C4:11:22:33:44:55"
 TAG_NAME = "nurse-1-tag"
@@ -94,25 +93,28 @@ class Room:
     disk: Disk = field(default_factory=Disk)
     accepted: list[str] = field(default_factory=list)
     told: list[tuple[str, Told]] = field(default_factory=list)
+    shown: list[Told] = field(default_factory=list)
+    more: str = ""  # of the configuration
     now_s: float = 1_000.0
     boot: str = "b"
-    shown: int = 0  # tests that were shown in the room
-    config: Config = field(default_factory=configured_plain)
+    tests_shown: int = 0  # in the room
+    config: Config | None = None  # None: the plain one with `more`
     source: ClockSource = ClockSource.NTP
 
     def __post_init__(self) -> None:
         self.gateway = Gateway(
-            self.config,
+            configured(self.more) if self.config is None else self.config,
             run="run",
             now=self.now,
             accepted=self.accepted.append,
+            tell_room=self.shown.append,
             tell_wearer=lambda tag, told: self.told.append((tag, told)),
             show_test=self.show_test,
         )
         self.gateway.sender = self.disk
 
     def show_test(self) -> None:
-        self.shown += 1
+        self.tests_shown += 1
 
     def now(self) -> Instant:
         return Instant(
@@ -123,9 +125,9 @@ class Room:
             uncertainty_ms=1,
         )
 
-    def press(self, packet_id: int = 1) -> None:
-        """Hear a plain BTHome frame with a pressed button."""
-        uuid, data = parse_service_data(f"fcd2:4400{packet_id:02x}3a01")
+    def press(self, packet_id: int = 1, event: int = 1) -> None:
+        """Hear a plain BTHome frame with a pressed button: 1, or 4 for a long press."""
+        uuid, data = parse_service_data(f"fcd2:4400{packet_id:02x}3a{event:02x}")
         advertisement = Advertisement(
             address=ADDRESS, heard_s=self.now_s, rssi_dbm=-60, service_data={uuid: data}
         )
@@ -363,9 +365,9 @@ async def test_an_advertisement_of_nobody_is_not_looked_into(room: Room) -> None
     room.gateway.on_advertisement(Advertisement(address="00:00:00:00:00:01", heard_s=room.now_s))
     room.gateway.on_advertisement(Advertisement(address=ADDRESS, heard_s=room.now_s))
     assert len(room.disk.batches) == before
-    assert room.gateway.hearing == 0
+    assert room.gateway.listener.hearing == 0
     room.press()
-    assert room.gateway.hearing == 1
+    assert room.gateway.listener.hearing == 1
 
 
 async def test_what_a_slow_disk_says_late_is_taken_where_nothing_newer_is_known(room: Room) -> None:
@@ -429,6 +431,75 @@ async def test_the_wearer_is_told_once_that_the_alarm_is_safe_and_then_that_it_i
     assert room.told == [(TAG_NAME, Told.STORED), (TAG_NAME, Told.RECEIVED)]
 
 
+async def test_the_room_is_told_what_ops_do(room: Room) -> None:
+    """That it was received, and that somebody is on the way."""
+    room.press()
+    (raised,) = room.disk.events("raised")
+    for name in ("received", "accept", "respond"):
+        room.command(f"alarm/{name}", alarm=raised["alarm"])
+    assert room.shown == [Told.RECEIVED, Told.ON_THE_WAY]
+
+
+@pytest.mark.parametrize("meaning", ["cancel_on", "duress_on"])
+async def test_a_cancelling_and_a_duress_press_look_alike(meaning: str) -> None:
+    """From either on nothing near the wearer tells of the alarm any more, whatever ops do."""
+    room = Room(more=f"alarm_on = press\n{meaning} = long")
+    room.gateway.restore({})
+    room.press()
+    room.hop(HopKind.STORED)
+    room.now_s += 20
+    room.press(2, event=4)
+    room.hop(HopKind.STORED)
+    room.hop(HopKind.CONFIRMED)
+    (raised,) = room.disk.events("raised")
+    for name in ("received", "accept", "respond"):
+        room.command(f"alarm/{name}", alarm=raised["alarm"])
+    assert (room.accepted, room.told, room.shown) == (["disk"], [(TAG_NAME, Told.STORED)], [])
+    [told] = room.disk.events("cancel_requested" if meaning == "cancel_on" else "escalated")
+    assert (told["alarm"], told.get("reason")) == (
+        raised["alarm"], None if meaning == "cancel_on" else "duress"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("meaning", "causes"), [("cancel_on", []), ("duress_on", ["duress"])])
+async def test_without_an_open_alarm_they_look_alike_too(meaning: str, causes: list[str]) -> None:
+    """Nothing shows; a duress press has raised an alarm."""
+    room = Room(more=f"{meaning} = long")
+    room.gateway.restore({})
+    room.press(2, event=4)
+    for kind in HopKind if causes else ():
+        room.hop(kind)
+    assert [event["cause"] for event in room.disk.events("raised")] == causes
+    assert (room.accepted, room.told, room.shown) == ([], [], [])
+
+
+async def test_ops_raise_an_alarm_for_a_tag_of_this_gateway(room: Room) -> None:
+    """It is there as if pressed, but nothing near tells of it, and a press then belongs to it."""
+    room.command("alarm/raise", tag=TAG_NAME, cause="manual", note="She rang: somebody is at the door.")
+    (raised,) = room.disk.events("raised")
+    assert (raised["presses"], raised["cause"]) == (0, "manual")
+    room.hop(HopKind.STORED)
+    assert room.accepted == []
+    room.press()
+    assert len(room.disk.events("raised")) == 1
+    assert [event["presses"] for event in room.disk.events("repeated")] == [1]
+
+
+async def test_an_alarm_nobody_takes_is_escalated_while_the_broker_is_away(room: Room) -> None:
+    """By the gateway's own ticks; it stops when somebody takes it."""
+    room.press()
+    levels = []
+    for _ in range(100):
+        room.now_s += 1
+        room.gateway.on_tick()
+        levels.append(len(room.disk.events("escalated")))
+    assert (levels[28], levels[29], levels[59], levels[99]) == (0, 1, 2, 2)
+    room.command("alarm/accept", alarm=room.disk.events("raised")[0]["alarm"])
+    room.now_s += 1_000
+    room.gateway.on_tick()
+    assert len(room.disk.events("escalated")) == 2
+
+
 async def test_the_wired_button_has_no_wearer_to_tell(room: Room) -> None:
     room.gateway.on_wired_press(room.now())
     room.hop(HopKind.STORED)
@@ -445,14 +516,14 @@ def hours(room: Room, count: int) -> None:
     """A tag near that sends a heartbeat every 8 s."""
     for _ in range(count * HOUR_S // 8):
         room.now_s += 8
-        room.gateway.concerns("", {}, {})
+        room.gateway.listener.concerns("", {}, {})
         room.beat()
         room.gateway.on_tick()
 
 
 async def test_a_quiet_day_is_written_with_what_is_written_anyway(room: Room) -> None:
     """The record rides with what is remembered of the tag, every 10 min, and is small."""
-    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     hours(room, 24)
     batches = [batch for batch in room.disk.batches if any(kind == COVERAGE for kind, _ in batch.records)]
     alone = [batch for batch in batches if all(kind == COVERAGE for kind, _ in batch.records)]
@@ -473,11 +544,11 @@ async def test_a_record_is_written_alone_when_nobody_is_heard(room: Room) -> Non
             room.gateway.on_tick()
         return sum(any(kind == COVERAGE for kind, _ in batch.records) for batch in room.disk.batches[before:])
 
-    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     assert pass_time(1) == 1
     assert pass_time(680) == 0
     assert pass_time(20) == 1
-    room.gateway.on_radio(State.FAILED, "no adapter")
+    room.gateway.supervisor.radio(State.FAILED, "no adapter")
     assert pass_time(61) == 1
 
 
@@ -485,13 +556,13 @@ async def test_what_was_covered_is_known_after_a_restart() -> None:
     """And the time between is one in which nobody ran; a damaged record is told and left out."""
     before = Room()
     before.gateway.restore({})
-    before.gateway.on_radio(State.OK, "hci0 scans and hears")
+    before.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     hours(before, 2)
     last_s = before.now_s
     before.gateway.finish()
     room = Room(now_s=last_s + 600)
     room.gateway.restore(before.disk.records | {COVERAGE: {**before.disk.records[COVERAGE], "x": "{"}})
-    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     room.now_s += 300
     assert room.covered(last_s - 100)["verdict"] == "covered"
     assert room.covered(last_s + 100)["why"] == "the gateway was not running"
@@ -502,7 +573,7 @@ async def test_what_was_covered_is_known_after_a_restart() -> None:
 
 async def test_another_database_gets_the_whole_record(room: Room) -> None:
     """Not only the block that grows."""
-    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     hours(room, 3)
     known, room.disk.records = room.disk.records[COVERAGE], {}
     room.gateway.on_outbox_replaced()
@@ -545,9 +616,9 @@ async def test_a_revoked_tag_is_withdrawn() -> None:
 
 async def test_the_same_state_of_the_radio_again_changes_nothing(room: Room) -> None:
     """A radio that hears may say this and that of itself."""
-    room.gateway.on_radio(State.OK, "hci0 scans and hears")
+    room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")
     room.now_s += 100
-    room.gateway.on_radio(State.DEGRADED, "hci0 scans; advertisement monitors are not available")
+    room.gateway.supervisor.radio(State.DEGRADED, "hci0 scans; advertisement monitors are not available")
     room.now_s += 10
     assert room.covered(room.now_s)["verdict"] == "not_heard"
 
@@ -629,3 +700,201 @@ def test_a_position_that_is_published_is_told_to_owntracks_too() -> None:
     assert told is not None
     assert (told.body["_type"], told.body["lat"]) == ("location", 52.1)
     assert newest(room, topic.POSITION) is not None
+
+
+# --- visits -------------------------------------------------------------------------------------------------
+
+WHERE = {"street": "Dam", "number": "1", "floor": "3"}
+
+
+def visit_opened(room: Room, ends_s: float = 600.0, **more: Any) -> None:
+    """Open a visit of the tag's worker that ends so many seconds from now."""
+    end = payload.at(replace(room.now(), wall_s=room.now().wall_s + ends_s, boot="-"), CLOCK)
+    room.command("visit/open", visit="v-1", worker="nurse-1", expected_end=end, address=WHERE, **more)
+
+
+def visit_told(room: Room) -> list[Mapping[str, Any]]:
+    """What was told on the visit's topic so far."""
+    sent = (message for batch in room.disk.batches for message in batch.messages)
+    return [message.body for message in sent if message.topic == topic.visit("v-1")]
+
+
+async def test_a_press_on_a_visit_tells_the_address(room: Room) -> None:
+    """And one after it does not."""
+    visit_opened(room)
+    room.press(1)
+    room.command("visit/close", visit="v-1")
+    room.gateway.on_wired_press(room.now())
+    tag, wired = room.disk.events("raised")
+    assert tag["visit"]["address"] == WHERE
+    assert "visit" not in wired
+
+
+@pytest.mark.parametrize("whose", [{"worker": "nurse-1"}, {"tag": TAG_NAME}])
+async def test_an_alarm_that_ops_raise_tells_the_visit_of_its_worker(
+    room: Room, whose: dict[str, str]
+) -> None:
+    """By whichever of the two they said whom they mean."""
+    visit_opened(room)
+    room.command("alarm/raise", cause="duress", **whose)
+    (raised,) = room.disk.events("raised")
+    assert raised["visit"]["address"] == WHERE
+
+
+async def test_an_alarm_that_ops_raise_for_another_tells_nothing_of_the_visit(room: Room) -> None:
+    visit_opened(room)
+    room.command("alarm/raise", cause="manual", worker="nurse-2")
+    (raised,) = room.disk.events("raised")
+    assert "visit" not in raised
+
+
+@pytest.mark.parametrize("meaning", ["cancel_on", "duress_on"])
+async def test_who_was_made_to_press_is_not_given_away_when_time_is_up(meaning: str) -> None:
+    """Whoever stands there takes the press for a check-out; a beep would say that the visit goes on."""
+    room = Room(more=f"alarm_on = press\n{meaning} = long")
+    room.gateway.restore({})
+    visit_opened(room)
+    room.press(1)
+    room.press(2, event=4)
+    room.hop(HopKind.STORED)
+    room.told.clear()
+    room.now_s += 660
+    room.gateway.on_tick()
+    assert visit_told(room)[-1]["event"] == "overdue"
+    assert (room.told, room.shown) == ([], [])
+    room.now_s += 30
+    room.gateway.on_tick()
+    assert [event["cause"] for event in room.disk.events("raised")][-1] == "overdue"
+
+
+async def test_a_time_that_is_up_again_is_told_while_the_alarm_of_the_first_is_open(room: Room) -> None:
+    """Extended after its alarm: nobody pressed anything that had to look like a check-out."""
+    visit_opened(room)
+    for seconds in (660, 30):
+        room.now_s += seconds
+        room.gateway.on_tick()
+    room.command("visit/extend", visit="v-1")
+    room.now_s += 15 * 60 + 60
+    room.gateway.on_tick()
+    assert room.told == [(TAG_NAME, Told.TIME_UP)] * 2
+    assert room.shown == [Told.TIME_UP] * 2
+
+
+async def test_a_visit_closed_while_its_alarm_is_open_leaves_the_alarm(room: Room) -> None:
+    """Only people close it; who takes it is still told where, though the visit has forgotten it."""
+    visit_opened(room)
+    for seconds in (660, 30):
+        room.now_s += seconds
+        room.gateway.on_tick()
+    (raised,) = room.disk.events("raised")
+    room.command("visit/close", visit="v-1")
+    assert "Dam" not in room.disk.records[VISIT]["v-1"]
+    again = Room(now_s=room.now_s + 5)
+    again.gateway.restore(room.disk.records)
+    again.command("alarm/accept", alarm=raised["alarm"])
+    (accepted,) = again.disk.events("accepted")
+    assert (accepted["alarm"], accepted["visit"]["address"]) == (raised["alarm"], WHERE)
+
+
+async def test_an_overdue_visit_and_its_alarm_are_one_transaction(room: Room) -> None:
+    """So that it is neither lost nor raised under another id; the address is in it, and nowhere else."""
+    visit_opened(room)
+    room.now_s += 660
+    room.gateway.on_tick()
+    assert room.told == [(TAG_NAME, Told.TIME_UP)]
+    assert visit_told(room)[-1]["event"] == "overdue"
+    room.now_s += 30
+    room.gateway.on_tick()
+    (raised,) = room.disk.events("raised")
+    assert (raised["cause"], raised["severity"], raised["worker"]) == ("overdue", "high", "nurse-1")
+    assert raised["visit"]["address"] == WHERE
+    (batch,) = [
+        batch for batch in room.disk.batches if any("/event" in each.topic for each in batch.messages)
+    ]
+    assert {(VISIT, "v-1"), (ALARM, raised["alarm"])} <= batch.records.keys()
+    assert visit_told(room)[-1]["alarm"] == raised["alarm"]
+    assert all("address" not in body for body in visit_told(room))
+
+
+async def test_a_restart_goes_on_watching(room: Room) -> None:
+    """From what the disk has; also when it answers late."""
+    visit_opened(room)
+    for late in (False, True):
+        again = Room(now_s=room.now_s + 690)
+        if late:
+            again.gateway.restore({})
+            again.gateway.restore_late(room.disk.records)
+        else:
+            again.gateway.restore(room.disk.records)
+        (raised,) = again.disk.events("raised")
+        assert raised["visit"]["address"] == WHERE
+
+
+async def test_all_that_is_known_of_visits_is_stored_when_the_power_may_go(room: Room) -> None:
+    visit_opened(room)
+    room.disk.records.clear()
+    room.gateway.store_all()
+    assert "v-1" in room.disk.records[VISIT]
+
+
+async def test_a_broker_that_forgot_is_told_of_visits_again(room: Room) -> None:
+    visit_opened(room)
+    before = len(visit_told(room))
+    room.gateway.on_forgotten()
+    assert len(visit_told(room)) == before + 1
+
+
+async def test_a_press_of_check_out_closes_the_visit(room: Room) -> None:
+    """It raises no alarm; on no visit it says nothing; and the counter is stored with it."""
+    room.gateway.configure(configured("alarm_on = long\ncheckout_on = press\n"))
+    room.press(1)
+    assert visit_told(room) == []
+    visit_opened(room)
+    room.press(2)
+    (batch,) = [batch for batch in room.disk.batches if (VISIT, "v-1") in batch.records][1:]
+    assert (TAG, TAG_NAME) in batch.records
+    assert visit_told(room)[-1]["state"] == "closed"
+    assert room.disk.events("raised") == []
+    assert "Dam" not in room.disk.records[VISIT]["v-1"]
+
+
+async def test_a_check_out_of_a_tag_without_a_worker_says_nothing(room: Room) -> None:
+    nobodys = CONFIGURATION.replace("worker = nurse-1", "checkout_on = press")
+    layers = Layers()
+    layers.add(nobodys.encode(), "gatewayd.conf")
+    room.gateway.configure(assemble(layers, credentials=None, machine_id="0" * 32).config)
+    visit_opened(room)
+    room.press(1)
+    assert visit_told(room)[-1]["state"] == "open"
+
+
+async def test_an_erased_visit_leaves_no_record(room: Room) -> None:
+    visit_opened(room)
+    room.command("visit/close", visit="v-1")
+    room.now_s += 24 * 3_600
+    room.gateway.on_tick()
+    assert room.disk.records[VISIT] == {}
+
+
+async def test_a_silent_tag_is_told_before_the_door(room: Room) -> None:
+    room.gateway.supervisor.radio(State.OK, "scans")
+    room.now_s += 120
+    room.gateway.on_tick()
+    visit_opened(room)
+    room.gateway.on_tick()
+    assert visit_told(room)[-1]["warnings"] == ["tag_lost"]
+
+
+async def test_positions_are_told_during_a_visit_where_so_configured(room: Room) -> None:
+    room.gateway.configure(configured("[gps]\npublish = visit\n"))
+
+    def positions() -> int:
+        sent = (message for batch in room.disk.batches for message in batch.messages)
+        return sum(message.topic == topic.POSITION for message in sent)
+
+    fix = Fix(mode=FixMode.FIX_3D, received=room.now(), lat=52.0, lon=5.0)
+    room.gateway.on_fix(fix)
+    assert positions() == 0
+    visit_opened(room)
+    room.gateway.on_fix(fix)
+    assert positions() == 1

@@ -19,6 +19,7 @@ from gatewayd.config import settings
 from gatewayd.config.credentials import CredentialError, credential_path
 from gatewayd.config.layers import Layers
 from gatewayd.config.model import (
+    Alarm,
     Audio,
     Broker,
     Config,
@@ -35,6 +36,7 @@ from gatewayd.config.model import (
 )
 from gatewayd.config.problem import Entry, Place, Problem, shown
 from gatewayd.config.tags import build_tags, check_tags
+from gatewayd.core import visit
 from gatewayd.core.model import Subject
 
 MACHINE_ID: Final = Path("/etc/machine-id")
@@ -170,6 +172,12 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         gps=Gps(source=value(settings.GPS_SOURCE), publish=value(settings.GPS_PUBLISH)),
         audio=_audio(layers),
         gpio=_gpio(layers),
+        alarm=Alarm(escalate_after_s=value(settings.ALARM_ESCALATE_AFTER)),
+        visit=visit.Settings(
+            reminder_s=value(settings.VISIT_REMINDER),
+            grace_s=value(settings.VISIT_GRACE),
+            pre_alarm_s=value(settings.VISIT_PRE_ALARM),
+        ),
         test=Test(
             daily_at_s=value(settings.TEST_DAILY_AT),
             overdue_after_s=value(settings.TEST_OVERDUE_AFTER),

@@ -134,6 +134,20 @@ def duration(minimum: str, maximum: str, step: str = "1ms") -> Kind[float]:
     return Kind(expected=f"a duration from {minimum} to {maximum}{steps} (ms, s, min, h or d)", read=read)
 
 
+def rising(minimum: str, maximum: str, most: int) -> Kind[tuple[float, ...]]:
+    """Return the kind of up to `most` durations, each longer than the one before, in seconds."""
+    one = duration(minimum, maximum)
+
+    def read(text: str) -> tuple[float, ...]:
+        found = tuple(one.read(word) for word in text.split())
+        if len(found) > most or list(found) != sorted(set(found)):
+            raise ValueError
+        return found
+
+    expected = f"nothing, or up to {most} durations from {minimum} to {maximum}, each longer than the last"
+    return Kind(expected=expected, read=read)
+
+
 def size(minimum: str, maximum: str) -> Kind[int]:
     """Return the kind of sizes within bounds, in bytes."""
     low, high = _bytes(minimum), _bytes(maximum)

@@ -66,8 +66,6 @@ def _meant(entry: Entry, keys: list[str]) -> str:
     if elsewhere:
         section = "tag NAME" if elsewhere[0] == "tag" else elsewhere[0]
         return f"a key of [{entry.section}] (did you mean {entry.key} of [{section}]?)"
-    if not keys:
-        return f"no key in [{entry.section}] yet"
     return f"one of {' '.join(keys)}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.core import visit
 from gatewayd.core.model import Subject, Tag
 
 
@@ -86,6 +87,11 @@ class Gpio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    escalate_after_s: tuple[float, ...]  # rising; none: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
     __test__ = False  # to pytest, which takes what is called Test for one
 
@@ -126,6 +132,8 @@ class Config:
     gps: Gps
     audio: Audio
     gpio: Gpio
+    alarm: Alarm
+    visit: visit.Settings
     test: Test
     outbox: Outbox
     health: Health

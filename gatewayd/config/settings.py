@@ -55,8 +55,8 @@ SECTIONS: Final[Mapping[str, str]] = {
     "gps": "Where positions come from, and when they are published.",
     "audio": "The microphone, which listens while an alarm is open; before one only as pre_roll says.",
     "gpio": "What is wired to the pins, by BCM number, 0 to 27. Not set: not wired.",
-    "alarm": "No settings yet.",
-    "visit": "No settings yet.",
+    "alarm": "What happens to an alarm that nobody takes.",
+    "visit": "Workers' visits: when the end is near, and what follows when nobody says that it is over.",
     "test": "Tests of the gateway and of the tags.",
     "outbox": "What waits for the broker, on disk.",
     "health": "What the gateway says of itself.",
@@ -133,10 +133,17 @@ TAG_KEY_CREDENTIAL: Final = _add("tag", "key_credential", optional(kinds.CREDENT
 TAG_WORKER: Final = _add("tag", "worker", optional(kinds.REFERENCE), "",
     "Who wears the tag: a reference that the ops desk knows, never a name.")
 TAG_ALARM_ON: Final = _add("tag", "alarm_on", optional(kinds.EVENTS), "",
-    f"The events that raise an alarm: {_EVENTS}. Not set: every one but those of test_on. unknown, one that"
-    " could not be read, always does.")
+    f"The events that raise an alarm: {_EVENTS}. Not set: every one but those of the four settings"
+    " below. unknown, one that could not be read, always does.")
 TAG_TEST_ON: Final = _add("tag", "test_on", kinds.EVENTS, "none",
     "The events that are a test and raise no actual alarm.")
+TAG_CANCEL_ON: Final = _add("tag", "cancel_on", kinds.EVENTS, "none",
+    "The events that ask to cancel the tag's open alarm. Ops are told and decide; nothing closes by itself.")
+TAG_DURESS_ON: Final = _add("tag", "duress_on", kinds.EVENTS, "none",
+    "The events that look like cancel_on to whoever stands beside, and call for help with the cause duress.")
+TAG_CHECKOUT_ON: Final = _add("tag", "checkout_on", kinds.EVENTS, "none",
+    "The events that say that the worker's visit is over, and raise no alarm. A press that fails to prove"
+    " itself checks nobody out.")
 TAG_LOST_AFTER: Final = _add("tag", "lost_after", kinds.duration("5s", "1d"), "60s",
     "Unheard for this long, the tag counts as lost.")
 TAG_BEEP: Final = _add("tag", "beep", kinds.BOOLEAN, "no",
@@ -182,6 +189,17 @@ GPIO_POWER_SENSE: Final = _add("gpio", "power_sense", _PIN, "",
     "High while the vehicle gives power.")
 GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
     "Whether light and buzzer keep still on an alarm, so that nobody near learns of it.")
+
+# A minute is long for somebody who called; an hour after, who has not answered to ten levels will not.
+ALARM_ESCALATE_AFTER: Final = _add("alarm", "escalate_after", kinds.rising("1s", "1h", 10), "30s 60s 120s",
+    "After how long an alarm that nobody took is told again as escalated, each time one level higher."
+    " Nothing: never.")
+VISIT_REMINDER: Final = _add("visit", "reminder", kinds.duration("1min", "1h"), "5min",
+    "How long before its end a visit is told to be near it.")
+VISIT_GRACE: Final = _add("visit", "grace", kinds.duration("10s", "10min"), "60s",
+    "How long after its end a visit is overdue: the pre-alarm begins.")
+VISIT_PRE_ALARM: Final = _add("visit", "pre_alarm", kinds.duration("10s", "5min"), "30s",
+    "How long the pre-alarm lasts before the alarm; check-out, an extension or closing ends it.")
 
 TEST_DAILY_AT: Final = _add("test", "daily_at", optional(kinds.TIME_OF_DAY), "04:00",
     "When a message goes to the broker and back each day, UTC; up to an hour later, by the gateway's id, so"

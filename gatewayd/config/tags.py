@@ -29,6 +29,13 @@ _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
 IDENTIFIED_BY: Final = {
     name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FAMILIES.items()
 }
+# What a press may mean but an alarm.
+_NO_ALARM: Final = (
+    settings.TAG_TEST_ON,
+    settings.TAG_CANCEL_ON,
+    settings.TAG_DURESS_ON,
+    settings.TAG_CHECKOUT_ON,
+)
 # Only this format can prove itself with a key.
 KEYED_FORMAT: Final = bthome.NAME
 # Only this one is connected, so that it can be told anything.
@@ -97,15 +104,17 @@ def _check_beep(layers: Layers, section: str) -> Iterator[Problem]:
 
 
 def _check_events(layers: Layers, section: str) -> Iterator[Problem]:
-    entry = layers.entry(settings.TAG_TEST_ON, section)
-    tests = layers.value(settings.TAG_TEST_ON, section)
-    alarms = layers.value(settings.TAG_ALARM_ON, section)
-    both = frozenset() if alarms is None else tests & alarms
-    if entry and both:
-        yield Problem.of(entry, "events that alarm_on has not", f"{in_words(both)} in both")
-    if entry and TagEvent.UNKNOWN in tests:
-        # It may be a press that calls for help: nobody can tell.
-        yield Problem.of(entry, "events that could be read", TagEvent.UNKNOWN)
+    meanings = {"alarm_on": layers.value(settings.TAG_ALARM_ON, section) or frozenset()}
+    for setting in _NO_ALARM:
+        entry = layers.entry(setting, section)
+        events = layers.value(setting, section)
+        for other, others in meanings.items():
+            if entry and (both := events & others):
+                yield Problem.of(entry, f"events that {other} has not", f"{in_words(both)} in both")
+        if entry and TagEvent.UNKNOWN in events:
+            # It may be a press that calls for help: nobody can tell.
+            yield Problem.of(entry, "events that could be read", TagEvent.UNKNOWN)
+        meanings[setting.key] = events
 
 
 def tag_section(
@@ -164,7 +173,7 @@ def _key(layers: Layers, section: str, credentials: Path | None) -> tuple[bytes 
 
 def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
     tag_format = layers.value(settings.TAG_FORMAT, section)
-    tests = layers.value(settings.TAG_TEST_ON, section)
+    others = {setting: layers.value(setting, section) for setting in _NO_ALARM}
     alarms = layers.value(settings.TAG_ALARM_ON, section)
     address = layers.value(settings.TAG_ADDRESS, section)
     return Tag(
@@ -175,8 +184,13 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
         key=key,
         key_expected=layers.entry(settings.TAG_KEY_CREDENTIAL, section) is not None,
         worker=layers.value(settings.TAG_WORKER, section),
-        alarm_on=frozenset(TagEvent) - {TagEvent.NONE} - tests if alarms is None else alarms,
-        test_on=tests,
+        alarm_on=frozenset(TagEvent).difference({TagEvent.NONE}, *others.values())
+        if alarms is None
+        else alarms,
+        test_on=others[settings.TAG_TEST_ON],
+        cancel_on=others[settings.TAG_CANCEL_ON],
+        duress_on=others[settings.TAG_DURESS_ON],
+        checkout_on=others[settings.TAG_CHECKOUT_ON],
         lost_after_s=layers.value(settings.TAG_LOST_AFTER, section),
         beep=layers.value(settings.TAG_BEEP, section),
     )

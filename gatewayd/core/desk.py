@@ -8,17 +8,20 @@ same way; nothing is kept of it, so noise fills neither memory nor disk; nor of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, TypeAlias
 
-from gatewayd.core import payload
+from gatewayd.core import payload, visit
 from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
 from gatewayd.core.alarm.model import elapsed_s
-from gatewayd.core.command import Code, CoverageGet, DrillCommand, Incoming, Reply, read
+from gatewayd.core.command import CoverageGet, DrillCommand, Incoming, Order, Reply, VisitCommand, read
 from gatewayd.core.coverage import Record
 from gatewayd.core.coverage import answer as coverage
-from gatewayd.core.model import ClockSource, Instant
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import Raise
+from gatewayd.core.model import Body, ClockSource, Instant
+from gatewayd.core.visit import Visits
 
 # A command is delivered again within the session's hour, or given again within a shift.
 REMEMBER_S: Final = 24 * 3600.0
@@ -41,16 +44,29 @@ class ForgetReply:
     command: str
 
 
+Wanted: TypeAlias = Effect | visit.Effect | SaveReply | ForgetReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that a command may need: what it may change, then what is so."""
+
+    alarms: Alarms
+    visits: Visits
+    replies: Replies
+    record: Record
+    position: Body | None = None  # for an alarm that ops raise, as in `Pressed`,
+    recent: tuple[Body, ...] = ()  # and so is this
+
+
 def answer(
-    alarms: Alarms,
-    replies: Replies,
+    known: Known,
     incoming: Incoming,
     now: Instant,
     settings: Settings,
     *,
-    record: Record,
     drill: Callable[[DrillCommand], Reply],
-) -> tuple[Alarms, Replies, tuple[Effect | SaveReply | ForgetReply, ...]]:
+) -> tuple[Known, tuple[Wanted, ...]]:
     """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
 
     `drill` carries out what is about tests.
@@ -59,24 +75,35 @@ def answer(
     """
     command = read(incoming, now)
     if isinstance(command, CoverageGet):
-        return alarms, replies, (_publish(_covered(command, record, now), incoming),)
-    if command.id is not None and command.id in replies:  # also when it has expired by now
-        return alarms, replies, (_publish(replies[command.id], incoming),)
+        return known, (_publish(_covered(command, known.record, now), incoming),)
+    if command.id is not None and command.id in known.replies:  # also when it has expired by now
+        return known, (_publish(known.replies[command.id], incoming),)
     if isinstance(command, Reply):
-        return alarms, replies, (_publish(command, incoming),)
-    effects: tuple[Effect, ...]
+        return known, (_publish(command, incoming),)
+    effects: tuple[Effect | visit.Effect, ...]
     if isinstance(command, DrillCommand):
         effects = (drill(command),)
+    elif isinstance(command, VisitCommand):
+        visits, effects = visit.obey(known.visits, command, now)
+        known = replace(known, visits=visits)
     else:
-        alarms, effects = step(alarms, Commanded(command=command), now, settings)
-    done: list[Effect | SaveReply | ForgetReply] = []
+        commanded = Commanded(
+            command=command,
+            position=known.position,
+            recent=known.recent,
+            visit=_visit(known.visits, command.order, settings),
+        )
+        alarms, effects = step(known.alarms, commanded, now, settings)
+        known = replace(known, alarms=alarms)
+    done: list[Wanted] = []
     for effect in effects:
         if isinstance(effect, Reply):
-            replies, forgotten = _remember(replies, effect, now)
+            replies, forgotten = _remember(known.replies, effect, now)
+            known = replace(known, replies=replies)
             done += (_publish(effect, incoming), SaveReply(reply=effect), *forgotten)
         else:
             done.append(effect)
-    return alarms, replies, tuple(done)
+    return known, tuple(done)
 
 
 def to_json(reply: Reply) -> str:
@@ -94,6 +121,14 @@ def from_json(text: str) -> Reply:
             return Reply(id=name, at=at, code=Code(code), message=message, known=True)
         case _:
             raise ValueError(f"expected a stored reply, got {text[:80]!r}")
+
+
+def _visit(visits: Visits, order: Order, settings: Settings) -> Body | None:
+    """Return the visit that the worker is on for whom ops raise an alarm."""
+    if not isinstance(order, Raise):
+        return None
+    tag = next((tag for tag in settings.tags if tag.name == order.tag), None)
+    return visit.told_in_alarms(visits, order.worker if tag is None else tag.worker)
 
 
 def _covered(question: CoverageGet, record: Record, now: Instant) -> Reply:

@@ -138,6 +138,9 @@ class Tag:
     worker: str | None = None  # a reference, never a name
     alarm_on: frozenset[TagEvent] = frozenset(set(TagEvent) - {TagEvent.NONE})
     test_on: frozenset[TagEvent] = frozenset()
+    cancel_on: frozenset[TagEvent] = frozenset()
+    duress_on: frozenset[TagEvent] = frozenset()
+    checkout_on: frozenset[TagEvent] = frozenset()
     lost_after_s: float = 60.0
     beep: bool = False  # it tells its wearer how far the alarm has come
 
@@ -155,6 +158,15 @@ class Mode(StrEnum):
     EXERCISE = "exercise"
 
 
+class Intent(StrEnum):
+    """What a press is to say, as its tag's configuration has it."""
+
+    ALARM = "alarm"  # help; in a test: that the button works
+    CANCEL = "cancel"  # never mind
+    DURESS = "duress"  # somebody makes me cancel: help
+    CHECK_OUT = "check_out"  # the visit is over
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Press:
     """One activation of a button, however many copies of it were heard."""
@@ -163,6 +175,7 @@ class Press:
     event: TagEvent
     heard: Instant
     mode: Mode = Mode.ACTUAL
+    intent: Intent = Intent.ALARM
     button: int | None = None  # 1-based, where the tag has several
     auth: Auth = Auth.NONE
     format: str | None = None
@@ -181,6 +194,7 @@ class Told(StrEnum):
     STORED = "stored"  # the disk has it, or the broker: it cannot get lost any more
     RECEIVED = "received"  # somebody's console at ops has it
     ON_THE_WAY = "on the way"  # somebody is coming
+    TIME_UP = "time up"  # the visit's time is over: an alarm follows unless they check out
 
 
 # --- where we are -------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ One activation of a button is heard many times, and some of it again much later.
 
 What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
 restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or lost.
-A press that the application does not want (`alarm_on`, `test_on`) is heard all the same, and is not a press.
+A press that the application does not want (in none of `alarm_on`, `test_on`, `cancel_on`, `duress_on` and
+`checkout_on`) is heard all the same, and is not a press.
 
 `press_key` names a press across gateways. A packet id comes round after 256 contents (over half an hour with
 a heartbeat every 8 s): equal keys mean one press only when they are heard within minutes of each other.
@@ -49,6 +50,7 @@ from gatewayd.core.model import (
     Body,
     ClockSource,
     Instant,
+    Intent,
     Json,
     Mode,
     Press,
@@ -227,7 +229,7 @@ def observe(
     activation = _activation(tag, report) if new else None
     if activation is None:
         return presence, None
-    event, mode, button = activation
+    event, intent, mode, button = activation
     if mode is Mode.TEST:
         presence = replace(presence, last_test=heard)
     number, key = _number(report)
@@ -236,6 +238,7 @@ def observe(
         event=event,
         heard=heard,
         mode=mode,
+        intent=intent,
         button=button,
         auth=auth,
         format=report.format,
@@ -340,21 +343,25 @@ def _elapsed_s(earlier: Instant, later: Instant) -> float | None:
     return later.wall_s - earlier.wall_s
 
 
-def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Mode, int | None] | None:
+def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Intent, Mode, int | None] | None:
     """The event that counts, what it means, and of which button (from 1); None where none does.
 
-    An event that is both an alarm and a test is an alarm; so is one that could not be read.
+    An event that is an alarm and something else is an alarm; so is one that could not be read. Of two buttons
+    at once the one that calls for more counts: nobody is checked out by a press that says something else too.
     """
     if not readable(report):
-        return TagEvent.UNKNOWN, Mode.ACTUAL, None
+        return TagEvent.UNKNOWN, Intent.ALARM, Mode.ACTUAL, None
     events = (TagEvent.PRESS,) if report.identity is not None else report.buttons
-    for mode, wanted in (
-        (Mode.ACTUAL, (tag.alarm_on | {TagEvent.UNKNOWN}) - {TagEvent.NONE}),
-        (Mode.TEST, tag.test_on - {TagEvent.NONE}),
+    for intent, mode, wanted in (
+        (Intent.ALARM, Mode.ACTUAL, tag.alarm_on | {TagEvent.UNKNOWN}),
+        (Intent.DURESS, Mode.ACTUAL, tag.duress_on),
+        (Intent.CANCEL, Mode.ACTUAL, tag.cancel_on),
+        (Intent.ALARM, Mode.TEST, tag.test_on),
+        (Intent.CHECK_OUT, Mode.ACTUAL, tag.checkout_on),
     ):
         for button, event in enumerate(events, start=1):
-            if event in wanted:
-                return event, mode, button if len(events) > 1 else None
+            if event in wanted - {TagEvent.NONE}:
+                return event, intent, mode, button if len(events) > 1 else None
     return None
 
 

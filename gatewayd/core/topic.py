@@ -39,6 +39,7 @@ class Kind(StrEnum):
     ALARM_EVENT = "alarm/event"
     ALARM_STATE = "alarm/state"
     ALARM_AUDIO = "alarm/audio"
+    VISIT = "visit"
     ALARM_EVIDENCE = "alarm/evidence"
     ALARM_EVIDENCE_LIST = "alarm/evidence/list"
     COMMAND = "cmd"
@@ -52,6 +53,7 @@ class Topic:
     alarm: str | None = None
     n: int | None = None  # the chunk's number, from 0; of a list: of its first chunk
     tag: str | None = None
+    visit: str | None = None
     command: str | None = None  # e.g. "alarm/accept"
 
 
@@ -95,6 +97,11 @@ def tag(name: str) -> str:
     return f"tag/{name}"
 
 
+def visit(name: str) -> str:
+    """Return the topic of a visit's state."""
+    return f"visit/{name}"
+
+
 def command(name: str) -> str:
     """Return the topic of a command, e.g. of `alarm/accept`."""
     return f"cmd/{name}"
@@ -136,6 +143,8 @@ def parse(topic: str) -> Topic | None:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)
+        case ["visit", visit] if is_id(visit):
+            return Topic(kind=Kind.VISIT, visit=visit)
         case ["alarm", alarm, "event" | "state" | "evidence" as part] if is_id(alarm):
             return Topic(kind=Kind(f"alarm/{part}"), alarm=alarm)
         case ["alarm", alarm, "evidence", n] if is_id(alarm) and _CHUNK.fullmatch(n):

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from gatewayd.config import model as config
 from gatewayd.core.health import Alive, Report
-from gatewayd.core.model import Instant, State
+from gatewayd.core.model import Instant, State, Told
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,18 @@ _ACCEPTED: Final[dict[str, _Pattern]] = {
     "disk": ((False, 0.3), (True, 0.6), (False, 0.3)),
     "broker": ((False, 0.3), *(((True, 0.15), (False, 0.15)) * 3), (False, 0.3)),
 }
-# Two long: a test has arrived. No alarm looks like it.
-_TEST: Final[_Pattern] = ((False, 0.3), (True, 0.6), (False, 0.3), (True, 0.6), (False, 0.3))
+# Long, short, long: a test has arrived. Nothing that is meant looks like it.
+_TEST: Final[_Pattern] = (
+    (False, 0.3), (True, 0.6), (False, 0.3), (True, 0.15), (False, 0.3), (True, 0.6), (False, 0.3)
+)  # fmt: skip
+
+# As a tag's beeps, but for "stored", which has the two above: two short, four short, two long, each twice as
+# slow as those, so that three short stay the broker's and one long the disk's.
+_TOLD: Final[dict[Told, _Pattern]] = {
+    Told.RECEIVED: ((False, 0.3), *(((True, 0.3), (False, 0.3)) * 2), (False, 0.3)),
+    Told.ON_THE_WAY: ((False, 0.3), *(((True, 0.3), (False, 0.3)) * 4), (False, 0.3)),
+    Told.TIME_UP: ((False, 0.3), *(((True, 1.2), (False, 0.3)) * 2), (False, 0.3)),
+}
 
 
 def _library() -> ModuleType:
@@ -150,6 +160,15 @@ class Gpio:
         self._led.once(_TEST)
         if not self._silent:
             self._buzzer.once(_TEST)
+
+    def tell(self, told: Told) -> None:
+        """Tell the room what ops do about an alarm, or that one follows; nothing when silent.
+
+        STORED is for `accepted`.
+        """
+        if not self._silent:
+            self._led.once(_TOLD[told])
+            self._buzzer.once(_TOLD[told])
 
     async def _serve(self) -> None:
         retry_s = self._now().mono_s

@@ -1,4 +1,4 @@
-"""The daemon as it is, but that every advertisement which reaches its gateway is counted."""
+"""The daemon as it is, but that every advertisement which reaches its listener is counted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench.counter import FILE, Counter
-from gatewayd import app, cli
-from gatewayd.gateway import Gateway
+from gatewayd import cli, gateway
+from gatewayd.listener import Listener
 
 _COUNTER = Counter(Path(os.environ[FILE]))
 
 
-class CountedGateway(Gateway):
+class CountedListener(Listener):
     def concerns(
         self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
     ) -> bool:
@@ -24,5 +24,5 @@ class CountedGateway(Gateway):
 
 
 if __name__ == "__main__":
-    with patch.object(app, "Gateway", CountedGateway):
+    with patch.object(gateway, "Listener", CountedListener):
         sys.exit(cli.main())

@@ -210,6 +210,27 @@ def test_a_key_belongs_to_bthome() -> None:
     )
 
 
+def test_a_check_out_is_no_alarm() -> None:
+    """What says that a visit is over is taken out of what raises one."""
+    tag = loaded(TAG + "test_on = hold\ncheckout_on = long double").config.tags[0]
+    assert tag.checkout_on == {TagEvent.LONG, TagEvent.DOUBLE}
+    assert not tag.alarm_on & {TagEvent.LONG, TagEvent.DOUBLE, TagEvent.HOLD}
+    assert TagEvent.PRESS in tag.alarm_on
+    assert loaded(TAG).config.tags[0].checkout_on == frozenset()
+
+
+@pytest.mark.parametrize("other", ["alarm_on", "test_on", "cancel_on", "duress_on"])
+def test_a_check_out_is_nothing_else(other: str) -> None:
+    assert error(f"{TAG}{other} = long\ncheckout_on = long hold").endswith(
+        f"checkout_on = long hold: expected events that {other} has not, got long in both"
+    )
+
+
+def test_a_check_out_can_be_read() -> None:
+    """What could not be read may be a call for help."""
+    assert error(TAG + "checkout_on = unknown").endswith("expected events that could be read, got unknown")
+
+
 def test_only_what_is_connected_can_beep() -> None:
     assert error(IBEACON + "beep = yes").endswith(
         "expected format = itag with it, the only one that can be told, got ibeacon"
@@ -239,3 +260,42 @@ def test_an_event_is_an_alarm_or_a_test() -> None:
 def test_what_could_not_be_read_is_never_a_test() -> None:
     """It may be a press that calls for help."""
     assert error(TAG + "test_on = unknown").endswith("expected events that could be read, got unknown")
+
+
+def test_a_press_may_ask_to_cancel_or_tell_of_duress() -> None:
+    """Where alarm_on is not set, those are no alarm either."""
+    tag = loaded(TAG + "cancel_on = long\nduress_on = hold triple\ntest_on = double").config.tags[0]
+    assert tag.cancel_on == {TagEvent.LONG}
+    assert tag.duress_on == {TagEvent.HOLD, TagEvent.TRIPLE}
+    assert tag.alarm_on == {
+        TagEvent.PRESS, TagEvent.LONG_DOUBLE, TagEvent.LONG_TRIPLE, TagEvent.UNKNOWN
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alarm_on = long\ncancel_on = long", "cancel_on = long: expected events that alarm_on has not"),
+        ("test_on = long\ncancel_on = long", "cancel_on = long: expected events that test_on has not"),
+        ("cancel_on = long\nduress_on = long", "duress_on = long: expected events that cancel_on has not"),
+        ("duress_on = unknown", "duress_on = unknown: expected events that could be read"),
+    ],
+)
+def test_an_event_means_one_thing(text: str, expected: str) -> None:
+    assert expected in error(TAG + text)
+
+
+def test_an_alarm_that_nobody_takes_is_escalated_as_configured() -> None:
+    """After 30, 60 and 120 s; an empty list is never."""
+    assert loaded("[alarm]").config.alarm.escalate_after_s == (30, 60, 120)
+    assert loaded("[alarm]\nescalate_after = 10s 5min").config.alarm.escalate_after_s == (10, 300)
+    assert loaded("[alarm]\nescalate_after =").config.alarm.escalate_after_s == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["60s 30s", "30s 30s", "soon", "0s", " ".join(f"{n}s" for n in range(1, 12))]
+)
+def test_levels_that_do_not_rise_are_an_error(text: str) -> None:
+    assert "nothing, or up to 10 durations from 1s to 1h, each longer than the last" in error(
+        f"[alarm]\nescalate_after = {text}"
+    )

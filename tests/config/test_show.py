@@ -30,7 +30,7 @@ def test_a_program_gets_the_same_by_section_and_key() -> None:
     shown = show_json(loaded(*TEXTS))
     assert shown["gateway"]["id"] == {"value": "car-7", "from": "1.conf:2"}
     assert shown["tag front"]["lost_after"] == {"value": "60s", "from": "default"}
-    assert shown["alarm"] == {}
+    assert shown["visit"]["grace"] == {"value": "60s", "from": "default"}
     assert sum(map(len, shown.values())) == len(SETTINGS)
 
 

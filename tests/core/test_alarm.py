@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import validate
+from alarming import ADA, BOB, DAY_S, DURATION_S, ESCALATING, HEAD, HERE, NO_SOUND, ROUGH, SOUND, VISIT, World
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gatewayd.core import payload, topic
+from gatewayd.core import topic
 from gatewayd.core.alarm import (
     TABLE,
     Adopted,
     Alarm,
-    Alarms,
     AudioState,
+    Cause,
     Chunked,
     Commanded,
-    Effect,
     Event,
     Forget,
     Handling,
@@ -33,6 +31,7 @@ from gatewayd.core.alarm import (
     Positioned,
     Pressed,
     Publish,
+    Raised,
     Resumed,
     Save,
     Settings,
@@ -50,27 +49,32 @@ from gatewayd.core.alarm import (
     step,
     to_json,
 )
+from gatewayd.core.alarm.model import AT_IT, furthest
 from gatewayd.core.alarm.step import FORGET_S
-from gatewayd.core.command import (
+from gatewayd.core.command import Actor, Command, ListenStart, ListenStop, Order, Reply
+from gatewayd.core.fields import Code
+from gatewayd.core.handling import (
     Accept,
-    Actor,
     Close,
-    Code,
-    Command,
-    ListenStart,
-    ListenStop,
-    Order,
+    Decline,
+    Escalate,
+    Note,
+    OnScene,
     Outcome,
+    Raise,
+    Raising,
     Received,
-    Reply,
+    Reopen,
+    Respond,
+    Review,
 )
 from gatewayd.core.model import (
     Auth,
     Body,
     ClockSource,
-    ClockState,
     Draft,
     Instant,
+    Intent,
     Json,
     Keep,
     MessageClass,
@@ -78,118 +82,9 @@ from gatewayd.core.model import (
     Press,
     TagEvent,
 )
-from gatewayd.core.uuid7 import derive, uuid7
+from gatewayd.core.uuid7 import derive
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-NOON_S = 1_772_366_400.0
-DAY_S = 86_400.0
-DURATION_S = 600.0
-SOUND = Settings(audio=True, duration_s=DURATION_S)
-NO_SOUND = Settings(audio=False, duration_s=DURATION_S)
-ADA, BOB = Actor(id="ada", name="Ada"), Actor(id="bob")
-HERE: Body = {"lat": 52.0, "lon": 5.0, "trusted": True, "subject": "vehicle", "method": "gnss"}
-ROUGH: Body = {**HERE, "trusted": False}
-HEAD = "T2dnUw=="
-
-
-class World:
-    """A gateway around the table: its clock, its alarms, and what the last step asked for.
-
-    Everything published is held to the contract.
-    """
-
-    def __init__(self, *, settings: Settings = SOUND, source: ClockSource = ClockSource.NTP) -> None:
-        self.now = Instant(boot="b1", mono_s=100.0, wall_s=NOON_S, source=source, uncertainty_ms=5)
-        self.settings = settings
-        self.alarms: Alarms = {}
-        self.effects: tuple[Effect, ...] = ()
-        self.ids = count(1)
-        self._stamper = payload.Stamper("3f6f5a0e-7c07-4b35-9d2b-2f8a6a0b4d11")
-
-    def do(self, event: Event) -> tuple[Effect, ...]:
-        """Take one step."""
-        self.alarms, self.effects = step(self.alarms, event, self.now, self.settings)
-        for draft in self.drafts:
-            self.told(draft)
-        return self.effects
-
-    def after(self, seconds: float) -> World:
-        """Let time pass."""
-        self.now = replace(self.now, mono_s=self.now.mono_s + seconds, wall_s=self.now.wall_s + seconds)
-        return self
-
-    def reboot(self, seconds: float, source: ClockSource = ClockSource.NTP) -> World:
-        """Lose everything but what is on the disk."""
-        self.alarms = {name: from_json(to_json(alarm)) for name, alarm in self.alarms.items()}
-        self.now = replace(
-            self.now,
-            boot=f"{self.now.boot}+",
-            mono_s=1.0,
-            wall_s=self.now.wall_s + seconds,
-            source=source,
-        )
-        return self
-
-    def told(self, draft: Draft) -> dict[str, Any]:
-        """The message as ops get it."""
-        clock = ClockState(boot="", offset_s=0.0, source=ClockSource.NONE, uncertainty_ms=0)
-        message = self._stamper.stamp(draft, next(self.ids).to_bytes(10, "big"))
-        rendered = payload.render(message, gateway="gw-1", clock=clock, published=self.now)
-        return validate(draft.topic, rendered.payload) or {}
-
-    def press(self, tag: str = "t-1", worker: str | None = "w-1", **more: Any) -> Alarm:
-        """Press a tag; give the alarm it belongs to."""
-        known: dict[str, Any] = {
-            "format": "bthome",
-            "event": TagEvent.PRESS,
-            "heard": self.now,
-            "mode": Mode.ACTUAL,
-        } | more
-        position = known.pop("position", None)
-        recent = known.pop("recent", ())
-        test_s = known.pop("test_s", None)
-        pressed = Pressed(
-            press=Press(tag=tag, worker=worker, **known),
-            next_alarm_id=self.new_id(),
-            position=position,
-            recent=recent,
-            decided=self.now,
-            test_s=test_s,
-        )
-        self.do(pressed)
-        saved = [effect.alarm for effect in self.effects if isinstance(effect, Save)]
-        return next(alarm for alarm in saved if alarm.source == tag and alarm.mode is known["mode"])
-
-    def new_id(self) -> str:
-        return uuid7(int(self.now.wall_s * 1000), next(self.ids).to_bytes(10, "big"))
-
-    def command(self, order: Order, actor: Actor = ADA) -> Reply:
-        """Give a command; return the reply."""
-        self.do(Commanded(command=Command(id=f"c-{next(self.ids)}", actor=actor, order=order)))
-        [reply] = [effect for effect in self.effects if isinstance(effect, Reply)]
-        return reply
-
-    @property
-    def drafts(self) -> list[Draft]:
-        return [effect.draft for effect in self.effects if isinstance(effect, Publish)]
-
-    @property
-    def events(self) -> list[Draft]:
-        """The events the last step told."""
-        return [draft for draft in self.drafts if draft.topic.endswith("/event")]
-
-    @property
-    def types(self) -> list[str]:
-        return [str(draft.body["type"]) for draft in self.events]
-
-    def state(self, alarm: Alarm) -> Body:
-        """The alarm's state as the last step told it."""
-        [draft] = [draft for draft in self.drafts if draft.topic == topic.alarm_state(alarm.id)]
-        return draft.body
-
-    def __getitem__(self, alarm: Alarm) -> Alarm:
-        """The alarm as it is now."""
-        return self.alarms[alarm.id]
 
 
 @pytest.fixture
@@ -205,13 +100,14 @@ def diagram() -> str:
     moves = [
         f"    {start} --> {end}: {trigger}"
         for trigger, row in TABLE.items()
-        for start, end in row.items()
+        for start, ends in row.items()
+        for end in ends
         if start is not end
     ]
     stays = [
         f"- `{trigger}` leaves it as it is: {', '.join(same)}"
         for trigger, row in TABLE.items()
-        if (same := [f"`{start}`" for start, end in row.items() if start is end])
+        if (same := [f"`{start}`" for start, ends in row.items() if start in ends])
     ]
     picture = [
         "```mermaid",
@@ -233,11 +129,11 @@ def test_every_trigger_is_in_the_table() -> None:
 
 
 def test_only_people_and_tests_close() -> None:
-    """Closing is final, for now: nothing leads out of it."""
-    leaving = {
-        trigger for trigger, row in TABLE.items() if row.get(Handling.CLOSED, Handling.CLOSED) != "closed"
-    }
-    assert not leaving
+    """What is closed is opened again by people alone."""
+    closed = Handling.CLOSED
+    assert [trigger for trigger, row in TABLE.items() if row.get(closed, (closed,)) != (closed,)] == [
+        Trigger.REOPENED
+    ]
 
 
 # --- raising ------------------------------------------------------------------------------------------------
@@ -325,6 +221,141 @@ def test_a_press_heard_again_after_a_kill_is_the_same_alarm() -> None:
         world.do(pressed)
         ids.append([draft.id for draft in world.events])
     assert ids[0] == ids[1]
+
+
+# --- derived ------------------------------------------------------------------------------------------------
+
+
+def test_what_no_press_called_for_is_an_alarm_all_the_same(world: World) -> None:
+    """It says why, of whom and on which visit, has its place, and is listened to."""
+    name = world.overdue()
+    raised = world.events[0].body
+    assert (raised["type"], raised["cause"], raised["severity"]) == ("raised", "overdue", "high")
+    assert (raised["worker"], raised["visit"], raised["presses"]) == ("w-1", VISIT, 0)
+    assert (raised["position"], raised["recent"]) == (HERE, [ROUGH])
+    assert StartAudio(alarm=name) in world.effects
+    alarm = world.alarms[name]
+    assert from_json(to_json(alarm)) == alarm
+    assert alarm.who == "worker w-1"
+
+
+def test_raised_twice_under_one_id_it_has_one_effect(world: World) -> None:
+    event = Raised(alarm=world.new_id(), cause=Cause.OVERDUE, at=world.now, worker="w-1")
+    assert world.do(event) != ()
+    assert world.do(event) == ()
+
+
+def test_a_press_during_it_is_an_alarm_of_its_own(world: World) -> None:
+    """A call for help is never counted on what was no press."""
+    name = world.overdue()
+    alarm = world.after(20).press()
+    assert alarm.id != name
+    assert world.events[0].body["cause"] == "panic"
+
+
+def test_it_is_escalated_while_nobody_takes_it(world: World) -> None:
+    world.settings = ESCALATING
+    world.overdue()
+    world.after(31).do(Ticked())
+    assert (world.types, world.events[0].body["level"]) == (["escalated"], 1)
+    assert world.events[0].body["visit"] == VISIT
+
+
+@pytest.mark.parametrize("raised", [{"worker": "w-1"}, {"tag": "t-1"}])
+def test_ops_who_hear_the_code_word_raise_duress_while_it_is_open(
+    world: World, raised: dict[str, str]
+) -> None:
+    """They rang because the worker was overdue: that is no reason to refuse it."""
+    world.settings = ESCALATING
+    world.overdue()
+    reply = world.command(Raise(cause=Raising.DURESS, **raised))
+    assert (reply.code, world.types[0], world.events[0].body["cause"]) == (None, "raised", "duress")
+
+
+def test_it_is_reopened_whatever_else_its_worker_has_open(world: World) -> None:
+    """No press can be mistaken for one of it."""
+    first = world.overdue()
+    world.command(Close(alarm=first, outcome=Outcome.FALSE))
+    world.overdue()
+    world.command(Raise(cause=Raising.MANUAL, worker="w-1"))
+    assert world.command(Reopen(alarm=first)).code is None
+    assert world.alarms[first].handling is Handling.RECEIVED
+
+
+def test_a_call_of_the_worker_is_reopened_while_it_is_open(world: World) -> None:
+    world.command(Raise(cause=Raising.MANUAL, worker="w-1"))
+    [call] = world.alarms.values()
+    world.command(Close(alarm=call.id, outcome=Outcome.FALSE))
+    world.overdue()
+    assert world.command(Reopen(alarm=call.id)).code is None
+
+
+def test_what_was_no_press_verifies_nobody(world: World) -> None:
+    world.overdue()
+    world.after(20).press("t-2", "w-2")
+    assert "corroborated" not in world.types
+
+
+# --- on a visit ---------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_tells_the_visit_it_was_raised_on(world: World) -> None:
+    """And keeps it when the next press knows of none."""
+    world.press(visit=VISIT)
+    assert world.events[0].body["visit"] == VISIT
+    world.after(700).press()
+    assert (world.types[0], world.events[0].body["visit"]) == ("repeated", VISIT)
+
+
+def test_a_press_on_another_visit_tells_of_that_one(world: World) -> None:
+    """Whoever is sent is sent to where the worker is now."""
+    world.press(visit=VISIT)
+    alarm = world.after(20).press(visit={**VISIT, "id": "v-2"})
+    world.command(Accept(alarm=alarm.id))
+    told = world.events[0].body["visit"]
+    assert isinstance(told, Mapping)
+    assert told["id"] == "v-2"
+
+
+def test_what_lies_at_the_broker_never_tells_the_address(world: World) -> None:
+    """Nor what is said there: of the visit it has what the visit's own topic tells too."""
+    alarm = world.press(visit=VISIT)
+    lasting = {"id": "v-1", "worker": "w-1", "risk": "high", "expected_end_at": VISIT["expected_end_at"]}
+    assert world.state(alarm)["visit"] == lasting
+    _, effects = retell(world.alarms, world.now, world.settings)
+    [again] = [effect.draft.body for effect in effects if isinstance(effect, Publish)]
+    assert again["visit"] == lasting
+
+
+def test_who_is_sent_is_told_the_address(world: World) -> None:
+    """By the event by which people come to the alarm, also after a restart; no other event has it."""
+    world.settings = ESCALATING
+    alarm = world.press(visit=VISIT)
+    world.reboot(31).do(Resumed())
+    world.do(Ticked())
+    assert (world.types, world.events[0].body["visit"]) == (["escalated"], VISIT)
+    for order, told in (
+        (Received(alarm=alarm.id), None),
+        (Accept(alarm=alarm.id), VISIT),
+        (Respond(alarm=alarm.id), VISIT),
+        (OnScene(alarm=alarm.id), None),
+        (Note(alarm=alarm.id, text="Nobody opens."), None),
+        (Close(alarm=alarm.id, outcome=Outcome.REAL), None),
+        (Reopen(alarm=alarm.id), None),
+    ):
+        assert world.command(order).code is None
+        assert world.events[0].body.get("visit") == told
+
+
+def test_an_alarm_read_back_from_the_broker_knows_the_visit_without_its_address(world: World) -> None:
+    """The disk was lost: what is left is who, which visit, until when."""
+    alarm = world.press(visit=VISIT)
+    fresh = World(settings=ESCALATING)
+    fresh.do(Adopted(alarm=adopt(retained(world, alarm))))
+    fresh.command(Accept(alarm=alarm.id))
+    told = fresh.events[0].body["visit"]
+    assert isinstance(told, Mapping)
+    assert (told["id"], told["worker"], "address" in told) == ("v-1", "w-1", False)
 
 
 # --- pressing again -----------------------------------------------------------------------------------------
@@ -1033,6 +1064,18 @@ def test_the_end_of_the_recording_before_does_not_end_the_next(world: World) -> 
     assert world.types == ["audio_started"]
 
 
+def test_the_end_of_ones_own_recording_does_not_end_the_part_in_anothers(world: World) -> None:
+    """It was stopped, and the alarm is recorded in another's by the time its last chunk comes."""
+    alarm = recording(world)
+    world.command(ListenStop())
+    other = world.press("t-2", "w-2")
+    world.command(ListenStart(alarm=alarm.id, max_s=60))
+    assert world[alarm].audio.recorded_in == other.id
+    for late in (SoundEnded(alarm=alarm.id), SoundUnavailable(alarm=alarm.id, reason="unplugged")):
+        world.do(late)
+        assert (world.types, world[alarm].audio.state) == ([], AudioState.STARTING)
+
+
 def test_listening_goes_on_for_longer(world: World) -> None:
     alarm = recording(world)
     world.after(60)
@@ -1218,12 +1261,15 @@ def test_a_closed_alarm_is_not_erased_while_another_is_recorded_in_it(world: Wor
 def full(world: World) -> Alarm:
     """An alarm with everything in it."""
     other = world.press("t-2", "w-2")
-    alarm = world.press(position=HERE, counter=3, press_key="t-1:3", battery_pct=5, rssi_dbm=-90, button=1)
+    known: dict[str, Any] = {"counter": 3, "press_key": "t-1:3", "battery_pct": 5, "rssi_dbm": -90}
+    alarm = world.press(position=HERE, visit=VISIT, button=1, **known)
     for kind in HopKind:
         world.do(Hop(alarm=alarm.id, message=alarm.call_id, kind=kind, at=world.now))
     world.do(SoundOpened(alarm=other.id, codec="opus", head=HEAD))
     world.after(5).do(Positioned(position=HERE))
-    world.command(Accept(alarm=alarm.id))
+    world.press(intent=Intent.CANCEL)
+    world.command(Note(alarm=alarm.id, text="Not now.", refuses_cancel=True))
+    world.command(Respond(alarm=alarm.id, eta_s=60))
     world.command(ListenStart(alarm=alarm.id))
     world.command(Close(alarm=alarm.id, outcome=Outcome.REAL, police=True, lesson="Knock first."))
     world.do(Hop(alarm=alarm.id, message=str(world[alarm].closing_id), kind=HopKind.CONFIRMED, at=world.now))
@@ -1233,12 +1279,14 @@ def full(world: World) -> Alarm:
 def test_an_alarm_comes_back_from_the_disk_as_it_went(world: World) -> None:
     alarm = full(world)
     missing = [name for name in Alarm.__dataclass_fields__ if getattr(alarm, name) is None]
-    assert missing == ["test_s"]  # it is meant
+    assert missing == ["worker", "note", "waiting", "test_s", "reviewed"]
+    world.command(Raise(cause=Raising.MANUAL, worker="w-9", note="Rang."))
+    world.command(Review(alarm=alarm.id))
     for each in world.alarms.values():
         assert from_json(to_json(each)) == each
 
 
-def damaged(path: tuple[str, ...], value: object) -> str:
+def damaged(path: tuple[str | int, ...], value: object) -> str:
     body = json.loads(to_json(full(World())))
     place = body
     for key in path[:-1]:
@@ -1260,12 +1308,16 @@ def damaged(path: tuple[str, ...], value: object) -> str:
         (("local",), [], "local: expected an object"),
         (("local", "spoken"), 3, "spoken: expected a time"),
         (("tag",), {"worker": "w"}, "id: expected a text, got None"),
-        (("owner",), {"name": "Ada"}, "id: expected a text, got None"),
+        (("responders",), {}, "responders: expected a list"),
+        (("responders", 0, "actor"), {"name": "Ada"}, "id: expected a text, got None"),
+        (("responders", 0, "state"), "bored", "state: expected one of"),
+        (("audio", "actor"), {"name": "Ada"}, "id: expected a text, got None"),
+        (("corroborated_by",), 3, "corroborated_by: expected a list"),
         (("timeline",), {}, "timeline: expected a list"),
         (("audio", "state"), "loud", "state: expected one of"),
     ],
 )
-def test_a_damaged_alarm_is_refused(path: tuple[str, ...], value: object, expected: str) -> None:
+def test_a_damaged_alarm_is_refused(path: tuple[str | int, ...], value: object, expected: str) -> None:
     """It says what was expected."""
     with pytest.raises(ValueError, match=expected.replace("(", r"\(")):
         from_json(damaged(path, value))
@@ -1389,20 +1441,59 @@ def test_a_state_message_of_too_many_levels_is_not_adopted(world: World, nest: s
 TAGS = {"t-1": "w-1", "t-2": "w-2", "t-3": "w-1", "wired": None}
 
 
+EVE = Actor(id="eve", name="Eve")
+KINDS = [
+    "received", "accept", "decline", "respond", "on_scene", "escalate", "note", "refuse", "close", "reopen",
+    "review", "raise tag", "raise worker", "start", "stop",
+]  # fmt: skip
+
+
+def order_of(kind: str, name: str) -> Order:
+    orders: dict[str, Order] = {
+        "received": Received(alarm=name),
+        "accept": Accept(alarm=name),
+        "decline": Decline(alarm=name),
+        "respond": Respond(alarm=name, eta_s=300),
+        "on_scene": OnScene(alarm=name),
+        "escalate": Escalate(alarm=name),
+        "note": Note(alarm=name, text="She does not answer."),
+        "refuse": Note(alarm=name, text="We come.", refuses_cancel=True),
+        "close": Close(alarm=name, outcome=Outcome.REAL),
+        "reopen": Reopen(alarm=name),
+        "review": Review(alarm=name),
+        "raise tag": Raise(cause=Raising.DURESS, tag="t-2"),
+        "raise worker": Raise(cause=Raising.MANUAL, worker="w-9", note="Rang."),
+        "start": ListenStart(alarm=name, max_s=60),
+        "stop": ListenStop(),
+    }
+    return orders[kind]
+
+
+def ids(alarm: Alarm) -> set[str]:
+    """Who said anything of themselves."""
+    return {str(each.actor["id"]) for each in alarm.responders}
+
+
 class Anything(RuleBasedStateMachine):
     """Whatever comes in whatever order: what must always hold, holds."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(settings=ESCALATING)
         self.spoken: dict[str, Instant] = {}
         self.microphone: str | None = None  # the alarm it records for
 
     def _do(self, event: Event) -> None:
         before = self.world.alarms
         self.world.do(event)
+        for draft in self.world.drafts:
+            if draft.retain:
+                assert "Dam" not in repr(draft.body)
         for draft in self.world.events:
             self._check_event(before.get(str(draft.body["alarm"])), draft)
+        for alarm in before.values():
+            if alarm.id in self.world.alarms:
+                self._check_change(alarm, self.world.alarms[alarm.id])
         for effect in self.world.effects:
             if isinstance(effect, StartAudio):
                 assert self.microphone in {None, effect.alarm}
@@ -1418,13 +1509,38 @@ class Anything(RuleBasedStateMachine):
         else:
             assert kind != "raised"
         if before is not None and not before.open:
-            assert kind in {"audio_started", "audio_ended", "audio_unavailable"}
+            assert kind in {
+                "audio_started", "audio_ended", "audio_unavailable", "note", "reopened", "reviewed"
+            }  # fmt: skip
         if kind == "closed" and draft.body["mode"] != "test":
             assert draft.body["actor"]
-        if kind in {"raised", "repeated"}:
+        if kind in {"raised", "repeated"} and (before is None or before.presses):
             last = self.spoken.get(name)
             assert last is None or last.boot != draft.at.boot or draft.at.mono_s - last.mono_s >= 9.99
             self.spoken[name] = draft.at
+
+    def _check_change(self, before: Alarm, after: Alarm) -> None:
+        """Nobody is lost; and only some events lead back."""
+        types = {str(draft.body["type"]) for draft in self.world.events if draft.body["alarm"] == after.id}
+        assert ids(before) <= ids(after)
+        order = list(Handling)
+        if order.index(after.handling) < order.index(before.handling):
+            assert types & {"declined", "reopened", "repeated"}
+            assert after.handling in {end for row in TABLE.values() for end in row.get(before.handling, ())}
+        if before.level > after.level:
+            assert types & {"declined", "reopened", "repeated"}
+
+    @rule()
+    def overdue(self) -> None:
+        self._do(
+            Raised(
+                alarm=self.world.new_id(),
+                cause=Cause.OVERDUE,
+                at=self.world.now,
+                worker="w-1",
+                visit=VISIT,
+            )
+        )
 
     def _some(self, n: int) -> str:
         names = list(self.world.alarms)
@@ -1433,15 +1549,28 @@ class Anything(RuleBasedStateMachine):
     @rule(
         tag=st.sampled_from(sorted(TAGS)),
         mode=st.sampled_from(Mode),
+        intent=st.sampled_from([Intent.ALARM, Intent.CANCEL, Intent.DURESS]),
         auth=st.sampled_from(Auth),
         position=st.sampled_from([None, HERE, ROUGH]),
     )
-    def press(self, tag: str, mode: Mode, auth: Auth, position: Body | None) -> None:
+    def press(self, tag: str, mode: Mode, intent: Intent, auth: Auth, position: Body | None) -> None:
         press = Press(
-            tag=tag, worker=TAGS[tag], event=TagEvent.PRESS, heard=self.world.now, mode=mode, auth=auth
+            tag=tag,
+            worker=TAGS[tag],
+            event=TagEvent.PRESS,
+            heard=self.world.now,
+            mode=mode,
+            intent=intent if mode is Mode.ACTUAL and tag != "wired" else Intent.ALARM,
+            auth=auth,
         )
         self._do(
-            Pressed(press=press, next_alarm_id=self.world.new_id(), position=position, decided=self.world.now)
+            Pressed(
+                press=press,
+                next_alarm_id=self.world.new_id(),
+                position=position,
+                decided=self.world.now,
+                visit=VISIT if TAGS[tag] == VISIT["worker"] else None,
+            )
         )
 
     @rule(seconds=st.sampled_from([0.1, 1, 9, 11, 119, 300, 601, 90_000]))
@@ -1474,30 +1603,25 @@ class Anything(RuleBasedStateMachine):
             message = (alarm.closing_id if closing else alarm.call_id) or "none"
             self._do(Hop(alarm=alarm.id, message=message, kind=kind, at=self.world.now))
 
-    @rule(
-        n=st.integers(0, 9),
-        kind=st.sampled_from(["received", "accept", "close", "start", "stop"]),
-        actor=st.sampled_from([ADA, BOB]),
-    )
+    @rule(n=st.integers(0, 9), kind=st.sampled_from(KINDS), actor=st.sampled_from([ADA, BOB, EVE]))
     def command(self, n: int, kind: str, actor: Actor) -> None:
         name = self._some(n)
-        orders: dict[str, Order] = {
-            "received": Received(alarm=name),
-            "accept": Accept(alarm=name),
-            "close": Close(alarm=name, outcome=Outcome.REAL),
-            "start": ListenStart(alarm=name, max_s=60),
-            "stop": ListenStop(),
-        }
-        before = self.world.alarms.get(name)
-        command = Command(id=f"c-{next(self.world.ids)}", actor=actor, order=orders[kind])
+        before = self.world.alarms
+        command = Command(id=f"c-{next(self.world.ids)}", actor=actor, order=order_of(kind, name))
         self._do(Commanded(command=command))
         [reply] = [effect for effect in self.world.effects if isinstance(effect, Reply)]
+        alarm = self.world.alarms.get(name)
         if reply.code is not None:
-            assert self.world.events == []
-        elif kind in {"received", "close"} or (kind == "accept" and before and before.owner is None):
-            assert self.world.alarms[name].timeline[-1]["actor"] == actor.body
-        if reply.code is None and kind == "accept":
-            assert self.world.alarms[name].owner == actor.body
+            assert (self.world.events, self.world.alarms) == ([], before)
+        elif kind not in {"start", "stop"} and self.world.events:
+            assert actor.body in [draft.body.get("actor") for draft in self.world.events]
+        if reply.code is None and alarm is not None:
+            mine = {str(each.actor["id"]): each.part for each in alarm.responders}.get(actor.id)
+            if kind in {"accept", "decline", "respond", "on_scene"}:
+                assert mine is not None
+                assert (kind == "decline") == (mine not in AT_IT)
+            if kind == "accept":
+                assert alarm.owner == actor.body
 
     @rule(
         seconds=st.sampled_from([1, 700, -DAY_S]), source=st.sampled_from([ClockSource.NTP, ClockSource.NONE])
@@ -1518,7 +1642,8 @@ class Anything(RuleBasedStateMachine):
 
     @invariant()
     def a_tag_has_one_open_alarm_of_each_mode(self) -> None:
-        opened = [(alarm.source, alarm.mode) for alarm in self.world.alarms.values() if alarm.open]
+        calls = [alarm for alarm in self.world.alarms.values() if alarm.open and not alarm.derived]
+        opened = [(alarm.source, alarm.mode) for alarm in calls]
         assert len(opened) == len(set(opened))
 
     @invariant()
@@ -1526,7 +1651,10 @@ class Anything(RuleBasedStateMachine):
         for alarm in self.world.alarms.values():
             assert from_json(to_json(alarm)) == alarm
             assert len(alarm.timeline) <= 100
-            assert (alarm.handling is Handling.ACCEPTED) <= (alarm.owner is not None)
+            if alarm.open:
+                taken = alarm.handling in AT_IT.values()
+                assert taken == (alarm.owner is not None) == (alarm.waiting is None)
+                assert not taken or alarm.handling is furthest(alarm)
             assert alarm.open == (alarm.outcome is None)
 
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gatewayd.core import audit
-from gatewayd.core.command import Actor, Code, Incoming, Reply
+from gatewayd.core.command import Actor, Incoming, Reply
+from gatewayd.core.fields import Code
 from gatewayd.core.model import Body, ClockSource, Draft, Instant, Keep, MessageClass
 
 NOW = Instant(boot="b", mono_s=1.0, wall_s=1_000_000.0, source=ClockSource.NTP, uncertainty_ms=1)

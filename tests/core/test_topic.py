@@ -44,7 +44,7 @@ def test_an_alarms_topics_are_built_and_parsed(alarm: str, n: int) -> None:
         "", "status/", "/status", "statuses", "alarm", "alarm/a", "alarm/a/events", "alarm/a b/state",
         "alarm//state", "alarm/+/state", "alarm/a/audio", "alarm/a/audio/", "alarm/a/audio/01",
         "alarm/a/audio/-1", "alarm/a/audio/x", "alarm/a/audio/٣", "alarm/a b/audio/1", "cmd", "cmd/",
-        "cmd/Alarm", "cmd/a/b/c/d/e", "cmd/alarm/", "tag", "tag/t 1", "visit/v1", f"alarm/{'a' * 65}/state",
+        "cmd/Alarm", "cmd/a/b/c/d/e", "cmd/alarm/", "tag", "tag/t 1", "visit/v 1", f"alarm/{'a' * 65}/state",
     ],
 )  # fmt: skip
 def test_no_other_topic_is_parsed(text: str) -> None:

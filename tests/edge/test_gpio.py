@@ -13,7 +13,7 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 
 from gatewayd.config import model as config
-from gatewayd.core.model import ClockSource, Instant, State
+from gatewayd.core.model import ClockSource, Instant, State, Told
 from gatewayd.edge import gpio
 from gatewayd.edge.gpio import Gpio, default_factory
 
@@ -222,6 +222,7 @@ async def test_silent_means_no_light_and_no_sound_on_an_alarm() -> None:
             rig.pins.pin(number).clear_states()
         running.accepted("disk")
         running.accepted("broker")
+        running.tell(Told.RECEIVED)
         await asyncio.sleep(0.5)
         assert [state.state for state in rig.pins.pin(LED).states] == [True]
         assert [state.state for state in rig.pins.pin(BUZZER).states] == [False]
@@ -243,9 +244,9 @@ async def test_an_accepted_alarm_is_told_where_that_is_wanted(by: Any, flashes: 
         assert rig.pins.pin(LED).state
 
 
-@pytest.mark.parametrize(("silent", "beeps"), [(True, 0), (False, 2)])
+@pytest.mark.parametrize(("silent", "beeps"), [(True, 0), (False, 3)])
 async def test_a_test_is_shown_as_one_also_where_alarms_are_not(silent: bool, beeps: int) -> None:
-    """Two long; the buzzer keeps still where it should."""
+    """Long, short, long; the buzzer keeps still where it should."""
     rig = Rig()
     async with rig.running(silent=silent, status_led=LED, buzzer=BUZZER) as running:
         running.show(State.OK)
@@ -253,8 +254,19 @@ async def test_a_test_is_shown_as_one_also_where_alarms_are_not(silent: bool, be
         for number in (LED, BUZZER):
             rig.pins.pin(number).clear_states()
         running.show_test()
-        await until(lambda: len([s for s in rig.pins.pin(LED).states if s.state]) == 2 + 2)
+        await until(lambda: len([s for s in rig.pins.pin(LED).states if s.state]) == 3 + 2)
         assert len([s for s in rig.pins.pin(BUZZER).states if s.state]) == beeps
+
+
+@pytest.mark.parametrize(("told", "flashes"), [(Told.RECEIVED, 2), (Told.ON_THE_WAY, 4), (Told.TIME_UP, 2)])
+async def test_what_ops_do_is_told_where_that_is_wanted(told: Told, flashes: int) -> None:
+    """Two for received, four for on the way; two long for a visit whose time is up."""
+    rig = Rig()
+    async with rig.running(silent=False, buzzer=BUZZER) as running:
+        running.tell(told)
+        await until(lambda: len([s for s in rig.pins.pin(BUZZER).states if s.state]) == flashes)
+        await asyncio.sleep(0.7)
+        assert len([s for s in rig.pins.pin(BUZZER).states if s.state]) == flashes
 
 
 async def test_the_status_light_blinks_while_something_is_wrong() -> None:

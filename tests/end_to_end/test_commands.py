@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+from end_to_end.conftest import heard
 from end_to_end.ops import ACTOR, Ops, order
 from gatewayd.core.topic import Kind
 from gatewayd.sim.world import World
@@ -47,6 +48,30 @@ async def test_an_alarm_is_handled_from_received_to_closed(gateway: World, ops: 
     assert refused["error"]["code"] == "refused"
     again = await ops.command("alarm/close", alarm=alarm, outcome="false")
     assert again["error"]["code"] == "conflict"
+
+
+async def test_an_alarm_is_handed_over_and_reviewed(gateway: World, ops: Ops) -> None:
+    """One takes it and cannot, another comes; in the end the retained state is withdrawn."""
+    alarm = await pressed(gateway, ops)
+    bob = {"id": "bob"}
+    assert (await ops.command("alarm/accept", alarm=alarm))["ok"]
+    conflict = await ops.command("alarm/accept", alarm=alarm, actor=bob)
+    assert conflict["error"]["code"] == "conflict"
+    assert (await ops.command("alarm/decline", alarm=alarm))["ok"]
+    assert (await ops.command("alarm/respond", alarm=alarm, actor=bob, eta_s=300))["ok"]
+    await ops.until("who comes", lambda: ops.state(alarm).get("owner") == bob)
+    assert [each["state"] for each in ops.state(alarm)["responders"]] == ["declined", "responding"]
+    assert (await ops.command("alarm/on_scene", alarm=alarm, actor=bob))["ok"]
+    assert (await ops.command("alarm/close", alarm=alarm, outcome="real"))["ok"]
+    assert (await ops.command("alarm/reopen", alarm=alarm))["ok"]
+    assert (await ops.command("alarm/close", alarm=alarm, outcome="false"))["ok"]
+    assert (await ops.command("alarm/review", alarm=alarm))["ok"]
+    given = ("accepted", "declined", "responding", "on_scene", "closed", "reopened", "closed", "reviewed")
+    assert [event["type"] for event in ops.events(*given, alarm=alarm)] == list(given)
+    assert (await ops.command("alarm/note", alarm=alarm, text="x"))["error"]["code"] == "unknown"
+    async with heard(gateway) as late:
+        await late.ready(fix=False)
+        assert [each for each in late.of(Kind.ALARM_STATE) if each.where.alarm == alarm] == []
 
 
 async def test_a_command_without_a_response_topic_is_answered_at_reply(gateway: World, ops: Ops) -> None:

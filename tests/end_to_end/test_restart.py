@@ -109,6 +109,27 @@ async def test_what_was_stored_offline_arrives_after_a_kill_alarms_first(world: 
         assert len(ops.events("raised")) == 1
 
 
+async def test_an_alarm_nobody_takes_is_escalated_offline_and_after_a_kill(folder: Path) -> None:
+    """Two levels while there is no broker, the third by the next run; each once, in order."""
+    world = World(folder, configuration="[alarm]\nescalate_after = 1s 2s 6s")
+    async with world.up():
+        world.broker.kill()
+        await world.start()
+        await until("a radio that scans", lambda: "scans" in log(world))
+        await world.press(for_s=0)
+        await until("two levels", lambda: log(world).count(": escalated") == 2)
+        await until("them on disk", lambda: sum("/event" in topic for topic in stored_topics(world)) >= 3)
+        await world.kill()
+        world.broker.start()
+        async with heard(world) as ops:
+            await world.start()
+            alarm = await ops.raised()
+            await ops.until("the third level", lambda: len(ops.events("escalated")) == 3)
+            assert [event["level"] for event in ops.events("escalated", alarm=alarm)] == [1, 2, 3]
+            assert ops.events("escalated")[0]["late_s"] > 1
+            assert ops.state(alarm)["handling"] == "raised"
+
+
 async def test_a_broker_that_comes_back_empty_is_told_of_open_alarms(gateway: World, ops: Ops) -> None:
     """Who joins then finds the alarm, health and status, though all of that was confirmed long before."""
     await gateway.press(for_s=0)

@@ -359,5 +359,6 @@ def test_json_keeps_its_lines_clean() -> None:
 def test_kinds_follow_the_topic() -> None:
     """The contract's topics are known; another one is shown as it is."""
     assert message("health", {}).kind is Kind.HEALTH
-    assert message("visit/v1", {}).kind is None
+    assert message("visit/v1", {}).kind is Kind.VISIT
+    assert message("weather/v1", {}).kind is None
     assert read("gatewayd", "other/topic", b"{}").gateway is None

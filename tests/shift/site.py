@@ -15,7 +15,8 @@ from gatewayd.core.command import Incoming
 from gatewayd.core.health import Facts, Health, HostFacts
 from gatewayd.core.model import Advertisement, Body, ClockSource, Component, Instant, State
 from gatewayd.core.topic import Kind
-from gatewayd.gateway import ALARM, Gateway
+from gatewayd.gateway import Gateway
+from gatewayd.records import ALARM
 from gatewayd.uplink import Batch
 from shift.tags import Frame, Tag
 
@@ -148,7 +149,7 @@ class Site:
         """Hear it if that is possible, as the radio edge does; whether it was."""
         if self.gateway is None or not (self.hears and self.scanning):
             return False
-        if self.gateway.concerns(frame.address, frame.service_data, frame.manufacturer_data):
+        if self.gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data):
             self.gateway.on_advertisement(
                 Advertisement(
                     address=frame.address,

@@ -17,7 +17,7 @@ from bumble.hci import Address
 from shift import desk, tags
 from shift.world import Press
 
-from gatewayd.core.alarm.step import REPEAT_S
+from gatewayd.core.alarm.calling import REPEAT_S
 from gatewayd.sim.tag import Frame
 from system.air import Air, written
 

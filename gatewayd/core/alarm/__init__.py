@@ -11,8 +11,16 @@ The rules, with the figures they bind to:
   on the air: whoever lost the disk does not know that it was heard.
 - After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
   went back), it was long ago: a press then calls for help, and is never just counted.
+- What is derived (`Raised`: a visit that is overdue) is an alarm of its own. It never counts presses, nor
+  verifies anybody's: a press while it is open raises another.
 - No alarm that is meant is ever closed by the gateway. A test ends with its window, or 10 min after its last
   press where none was announced.
+- Each responder has a part of their own, and none is forgotten: the one of those at it who came first is the
+  owner, and handling is as far as the furthest of them. It goes back only when one of them declines, when the
+  alarm is reopened, or when it is raised again; then they have to answer anew.
+- While nobody has it, it is escalated by time, here, so also offline and after a restart (`escalation`).
+- A cancelling press is a request: told, answered by ops (closing, or a refusal), and never more. A duress
+  press looks like one to whoever stands beside its wearer, and calls for help (`calling`).
 - Presses of two workers within 2 min verify each other. Two tags of one worker do not; nor does a press that
   failed to prove itself. A tag without a worker counts as somebody of its own.
 - There is one microphone. A recording belongs to the alarm that began it; an alarm raised meanwhile extends
@@ -23,7 +31,8 @@ The rules, with the figures they bind to:
   and chunks are noted in the state and wait for its next telling.
 
 `step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says which
-event may happen when; `model` is the alarm as a value, stored and told; `sound` shares out the microphone.
+event may happen when; `model` is the alarm as a value, as it is told; `reading` has it on the disk and back;
+`calling` is about presses, `orders` about commands; `sound` shares out the microphone.
 """
 
 from gatewayd.core.alarm.events import (
@@ -38,6 +47,7 @@ from gatewayd.core.alarm.events import (
     Positioned,
     Pressed,
     Publish,
+    Raised,
     Resumed,
     Save,
     Settings,
@@ -49,7 +59,8 @@ from gatewayd.core.alarm.events import (
     StopAudio,
     Ticked,
 )
-from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState, adopt, from_json, to_json
+from gatewayd.core.alarm.model import Alarm, Alarms, Audio, AudioState, Cause
+from gatewayd.core.alarm.reading import adopt, from_json, to_json
 from gatewayd.core.alarm.step import retell, step
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
 
@@ -60,6 +71,7 @@ __all__ = [
     "Alarms",
     "Audio",
     "AudioState",
+    "Cause",
     "Chunked",
     "Commanded",
     "Effect",
@@ -71,6 +83,7 @@ __all__ = [
     "Positioned",
     "Pressed",
     "Publish",
+    "Raised",
     "Resumed",
     "Save",
     "Settings",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from gatewayd.core.alarm.model import Alarm
+from gatewayd.core.alarm.model import Alarm, Cause
 from gatewayd.core.command import Command, Reply
-from gatewayd.core.model import Body, Draft, Instant, Press
+from gatewayd.core.model import Body, Draft, Instant, Press, Tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,8 @@ class Settings:
     duration_s: float  # [audio] duration
     listen_basis: str | None = None  # [audio] listen_basis: why closed alarms may be listened to
     test_audio: bool = False  # [test] microphone
+    escalate_after_s: tuple[float, ...] = ()  # [alarm] escalate_after, rising
+    tags: tuple[Tag, ...] = ()  # that are assigned: ops may raise an alarm for one
 
 
 # --- what happened ------------------------------------------------------------------------------------------
@@ -26,7 +28,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressed:
-    """A tag's or the wired button was pressed."""
+    """A tag's or the wired button was pressed, and not to check out: that is a visit's affair."""
 
     press: Press
     next_alarm_id: str  # what `NextIds` gives for it: the id of an alarm that it raises
@@ -34,6 +36,20 @@ class Pressed:
     recent: tuple[Body, ...] = ()  # up to two positions before it
     decided: Instant  # when the press was known to be one
     test_s: float | None = None  # how much is left of the window that makes it a test; None: there is none
+    visit: Body | None = None  # the visit its worker is on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """What did not happen calls for help. Told again under the same id it has no second effect."""
+
+    alarm: str  # its id
+    cause: Cause  # one of `DERIVED`
+    at: Instant
+    worker: str  # whose it is
+    visit: Body | None = None  # as in `Pressed`, and so are these
+    position: Body | None = None
+    recent: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +115,9 @@ class Commanded:
     """Somebody at ops gave a command that was understood and is new."""
 
     command: Command
+    position: Body | None = None  # for an alarm that ops raise, as in `Pressed`, and so are these
+    recent: tuple[Body, ...] = ()
+    visit: Body | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +139,7 @@ class Ticked:
 
 Event: TypeAlias = (
     Pressed
+    | Raised
     | Positioned
     | SoundOpened
     | SoundUnavailable

@@ -1,27 +1,22 @@
-"""The alarm as a value: the state it is told in, the text it is stored as, and back from both."""
+"""The alarm as a value, and the state it is told in. `reading` has the way back, and to the disk."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf, isfinite
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
-from gatewayd.core import payload
 from gatewayd.core.alarm.table import Handling
-from gatewayd.core.command import LARGEST_BYTES, Outcome
+from gatewayd.core.handling import Outcome
 from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
-from gatewayd.core.uuid7 import derive, is_uuid
 
 TIMELINE: Final = 100  # entries in the state; the events themselves are the full record
 GAPS: Final = 50  # in the state; one a minute for the longest listening of an hour is a broken microphone
-NESTING: Final = 8  # levels below a state message's top; its own deepest, a gap in `audio.gaps`, is the third
 WIRED: Final = "wired"  # the tag id of the wired button, which is no tag
+_RETAINABLE: Final = frozenset({"id", "worker", "expected_end_at", "risk"})  # of a visit
 UNKNOWN_BOOT: Final = ""  # of the times in a retained state: they have no monotonic time to compare
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Cause(StrEnum):
@@ -29,9 +24,13 @@ class Cause(StrEnum):
 
     PANIC = "panic"  # a tag's button
     WIRED = "wired"  # the wired button
+    DURESS = "duress"  # a tag's duress pattern, or ops who heard the code word
+    MANUAL = "manual"  # ops
+    OVERDUE = "overdue"  # a visit's end passed, and nobody said that it is over
 
 
-SEVERITY: Final[Mapping[Cause, str]] = {Cause.PANIC: "critical", Cause.WIRED: "critical"}
+DERIVED: Final = frozenset({Cause.OVERDUE})  # by the gateway itself, from what did not happen
+SEVERITY: Final[Mapping[Cause, str]] = {cause: "high" if cause in DERIVED else "critical" for cause in Cause}
 
 
 class AudioState(StrEnum):
@@ -64,6 +63,46 @@ class Audio:
         return self.state in {AudioState.STARTING, AudioState.RECORDING, AudioState.UNAVAILABLE}
 
 
+class Part(StrEnum):
+    """What one person does about an alarm, by their own word."""
+
+    ACCEPTED = "accepted"  # took it
+    RESPONDING = "responding"  # is on the way
+    ON_SCENE = "on_scene"
+    DECLINED = "declined"  # cannot, or not any longer
+    ASKED = "asked"  # was at it before it was raised again or reopened, and has not answered since
+
+
+# Whoever has one of these is at it; and what the alarm's handling then is.
+AT_IT: Final[Mapping[Part, Handling]] = {
+    Part.ACCEPTED: Handling.ACCEPTED,
+    Part.RESPONDING: Handling.RESPONDING,
+    Part.ON_SCENE: Handling.ON_SCENE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responder:
+    """A person, and their part in an alarm."""
+
+    actor: Body
+    part: Part
+    since: Instant
+    eta: Instant | None = None  # when they think to be there
+
+    @property
+    def at_it(self) -> bool:
+        """Whether the alarm is in this person's hands, among others."""
+        return self.part in AT_IT
+
+    @property
+    def body(self) -> Body:
+        """The responder as the alarm's state tells."""
+        return known(
+            {"actor": self.actor, "state": self.part.value, "since_at": self.since, "eta_at": self.eta}
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """One alarm, from raised to closed."""
@@ -72,7 +111,7 @@ class Alarm:
     mode: Mode
     cause: Cause
     handling: Handling
-    tag: Body | None  # the contract's tag object of the last press that was told; None: wired
+    tag: Body | None  # the contract's tag object of the last press that was told; None: there is none
     press_key: str | None  # of that press
     presses: int
     opened: Instant  # when the first press was heard
@@ -86,7 +125,14 @@ class Alarm:
     stored: Instant | None = None  # on the disk,
     published: Instant | None = None  # handed to the broker,
     confirmed: Instant | None = None  # and acknowledged by it
-    owner: Body | None = None  # who took it
+    worker: str | None = None  # whose alarm it is, where no tag tells
+    visit: Body | None = None  # the visit that its worker was on
+    note: str | None = None  # why ops raised it
+    responders: tuple[Responder, ...] = ()  # who said anything of themselves; who came back is last
+    waiting: Instant | None = None  # since when nobody has it; None: somebody has
+    level: int = 0  # how far it has been escalated since nobody had it
+    cancelled: Instant | None = None  # when its wearer asked to cancel it,
+    cancel_refused: Instant | None = None  # and when ops said no
     test_s: int | None = None  # a test ends so long after it was opened, with its window; None: without one
     audio: Audio = field(default_factory=Audio)
     position: Body | None = None
@@ -98,6 +144,7 @@ class Alarm:
     closed: Instant | None = None
     closing_id: str | None = None  # the id of the message that told so
     settled: Instant | None = None  # when the broker had that message
+    reviewed: Instant | None = None  # its state has been withdrawn
     timeline: tuple[Body, ...] = ()
 
     @property
@@ -107,14 +154,39 @@ class Alarm:
 
     @property
     def source(self) -> str:
-        """The tag's id, or "wired"."""
+        """The tag's id, or "wired", or, in a text that is no id, the worker where no tag tells."""
+        if self.worker is not None:
+            return f"worker {self.worker}"
         return WIRED if self.tag is None else str(self.tag["id"])
 
     @property
+    def wearer(self) -> str | None:
+        """The worker whose alarm it is, where that is known."""
+        worker = self.worker if self.tag is None else self.tag.get("worker")
+        return None if worker is None else str(worker)
+
+    @property
     def who(self) -> str:
-        """Whose alarm it is, to tell one worker from another: the worker, or else the tag itself."""
-        worker = None if self.tag is None else self.tag.get("worker")
-        return f"tag {self.source}" if worker is None else f"worker {worker}"
+        """Whose alarm it is, to tell one from another: the worker, or else the tag itself."""
+        return f"tag {self.source}" if self.wearer is None else f"worker {self.wearer}"
+
+    @property
+    def derived(self) -> bool:
+        """Whether the gateway raised it by itself: then no press belongs to it, nor does it count as one."""
+        return self.cause in DERIVED
+
+    @property
+    def owner(self) -> Body | None:
+        """Who has it: of those who are at it the one who came first."""
+        return next((responder.actor for responder in self.responders if responder.at_it), None)
+
+    @property
+    def hushed(self) -> bool:
+        """Whether nothing near the worker may tell of it: whoever stands there believes that it is over.
+
+        So a cancelling and a duress press look alike; and what nobody pressed is nobody's to show.
+        """
+        return self.cancelled is not None or self.cause is Cause.DURESS or not self.presses
 
     @property
     def hops_ms(self) -> Body:
@@ -144,7 +216,12 @@ class Alarm:
                 "delivery": known({"stored_at": self.stored, "confirmed_at": self.confirmed}),
                 "hops_ms": self.hops_ms,
                 "owner": self.owner,
-                "responders": [],
+                "responders": [responder.body for responder in self.responders],
+                "escalation": known({"level": self.level, "waiting_at": self.waiting}),
+                "cancel": known({"requested_at": self.cancelled, "refused_at": self.cancel_refused}) or None,
+                "worker": self.worker,
+                "visit": self.visit and retainable(self.visit),
+                "note": self.note,
                 "audio": _audio_body(self.audio),
                 "position": self.position,
                 "corroborated_by": list(self.corroborated_by) or None,
@@ -161,6 +238,20 @@ class Alarm:
 
 
 Alarms: TypeAlias = Mapping[str, Alarm]
+
+
+def furthest(alarm: Alarm) -> Handling:
+    """Return how far those who are at it have come; received where nobody is."""
+    reached = [AT_IT[responder.part] for responder in alarm.responders if responder.at_it]
+    return max(reached, key=list(Handling).index, default=Handling.RECEIVED)
+
+
+def retainable(visit: Body) -> Body:
+    """Return what of a visit may lie at the broker: never where it is, nor what is said or feared there.
+
+    The events by which people come to an alarm tell all of it (`turn`); they are not retained.
+    """
+    return {name: value for name, value in visit.items() if name in _RETAINABLE}
 
 
 def known(fields: Body) -> dict[str, Json]:
@@ -186,75 +277,6 @@ def later(instant: Instant, seconds: float) -> Instant:
     return replace(instant, mono_s=instant.mono_s + seconds, wall_s=instant.wall_s + seconds)
 
 
-def to_json(alarm: Alarm) -> str:
-    """Return the alarm as it is stored."""
-    local = known(
-        {
-            "spoken": alarm.spoken,
-            "called": alarm.called,
-            "call_id": alarm.call_id,
-            "stated": alarm.stated,
-            "decided": alarm.decided,
-            "published": alarm.published,
-            "positioned": alarm.positioned,
-            "closing_id": alarm.closing_id,
-            "settled": alarm.settled,
-            "test_s": alarm.test_s,
-        }
-    )
-    return payload.dump({**alarm.body, "local": local})
-
-
-def from_json(text: str) -> Alarm:
-    """Return the alarm `to_json` stored. ValueError that says what was expected when it is damaged."""
-    return _read(payload.load(text))
-
-
-def adopt(data: bytes) -> Alarm:
-    """Return the alarm of a retained state message, as far as it tells.
-
-    Its times become instants of an unknown boot. Its sound is over: where its chunks ended nobody here
-    knows. ValueError that says what was expected when it is not a state message.
-    """
-    if len(data) > LARGEST_BYTES:
-        raise ValueError(f"expected an alarm state of at most {LARGEST_BYTES} bytes, got {len(data)}")
-    try:
-        return _adopt(json.loads(data))
-    except RecursionError as error:
-        raise ValueError("expected an alarm state, got nesting without end") from error
-
-
-def _adopt(found: object) -> Alarm:
-    if not isinstance(found, dict):
-        raise ValueError(f"expected an alarm state, got {type(found).__name__}")
-    clock = _Reader(_Reader(found).object("clock"))
-    then = Instant(
-        boot=UNKNOWN_BOOT,
-        mono_s=0.0,
-        wall_s=0.0,
-        source=clock.choice("source", ClockSource),
-        uncertainty_ms=clock.number("uncertainty_ms"),
-    )
-    body = {key: _with_instants(key, value, then, NESTING) for key, value in found.items()}
-    alarm = _read({**body, "local": {}})
-    state = AudioState.ENDED if alarm.audio.wanted else alarm.audio.state
-    return replace(alarm, audio=replace(alarm.audio, state=state))
-
-
-def _with_instants(key: str, value: payload.Plain, then: Instant, levels: int) -> Json:
-    """Return the value with its times as instants: `at`, and what is called `…_at`."""
-    # Whoever stores or tells it later shall not run out of stack.
-    if isinstance(value, dict | list) and not levels:
-        raise ValueError(f"expected an alarm state of at most {NESTING} levels, got more")
-    if isinstance(value, dict):
-        return {name: _with_instants(name, item, then, levels - 1) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_instants("", item, then, levels - 1) for item in value]
-    if isinstance(value, str) and (key == "at" or key.endswith("_at")):
-        return replace(then, wall_s=payload.wall(value))
-    return value
-
-
 def _audio_body(audio: Audio) -> Body:
     return known(
         {
@@ -270,136 +292,3 @@ def _audio_body(audio: Audio) -> Body:
             "gaps": list(audio.gaps) or None,
         }
     )
-
-
-def _read(body: Body) -> Alarm:
-    state, local = _Reader(body), _Reader(_Reader(body).object("local"))
-    delivery = _Reader(state.object("delivery"))
-    alarm = state.uuid("alarm")
-    opened, updated = state.instant("opened_at"), state.instant("updated_at")
-    police = body.get("police")
-    return Alarm(
-        id=alarm,
-        mode=state.choice("mode", Mode),
-        cause=state.choice("cause", Cause),
-        handling=state.choice("handling", Handling),
-        tag=_tag(state),
-        press_key=state.optional_text("press_key"),
-        presses=state.number("presses"),
-        opened=opened,
-        pressed=state.instant("pressed_at"),
-        spoken=local.optional_instant("spoken") or state.instant("pressed_at"),
-        called=local.optional_instant("called") or opened,
-        call_id=local.optional_text("call_id") or derive(alarm, "raised"),
-        updated=updated,
-        stated=local.optional_instant("stated") or updated,
-        decided=local.optional_instant("decided"),
-        published=local.optional_instant("published"),
-        stored=delivery.optional_instant("stored_at"),
-        confirmed=delivery.optional_instant("confirmed_at"),
-        owner=state.optional_actor("owner"),
-        test_s=local.optional_number("test_s"),
-        audio=_audio(_Reader(state.object("audio"))),
-        position=state.object("position") or None,
-        positioned=local.optional_instant("positioned"),
-        corroborated_by=tuple(str(other) for other in state.list("corroborated_by")),
-        outcome=state.choice("outcome", Outcome) if "outcome" in body else None,
-        police=police if isinstance(police, bool) else state.optional_text("police"),
-        lesson=state.optional_text("lesson"),
-        closed=state.optional_instant("closed_at"),
-        closing_id=local.optional_text("closing_id"),
-        settled=local.optional_instant("settled"),
-        timeline=tuple(entry for entry in state.list("timeline") if isinstance(entry, Mapping))[-TIMELINE:],
-    )
-
-
-def _tag(state: _Reader) -> Body | None:
-    tag = state.object("tag")
-    if not tag:
-        return None
-    _Reader(tag).text("id")
-    return tag
-
-
-def _audio(audio: _Reader) -> Audio:
-    return Audio(
-        state=audio.choice("state", AudioState),
-        recorded_in=audio.optional_text("recorded_in"),
-        ends=audio.optional_instant("ends_at"),
-        actor=audio.optional_actor("actor"),
-        codec=audio.optional_text("codec"),
-        head=audio.optional_text("head"),
-        chunks=audio.number("chunks"),
-        reason=audio.optional_text("reason"),
-        gaps=tuple(gap for gap in audio.list("gaps") if isinstance(gap, Mapping)),
-    )
-
-
-class _Reader:
-    """Takes fields out of an object that may be damaged; ValueError says which one and what was expected."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-
-    def _wrong(self, key: str, expected: str) -> ValueError:
-        return ValueError(f"{key}: expected {expected}, got {repr(self._body.get(key))[:80]}")
-
-    def text(self, key: str) -> str:
-        value = self._body.get(key)
-        if not isinstance(value, str):
-            raise self._wrong(key, "a text")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return self.text(key) if key in self._body else None
-
-    def uuid(self, key: str) -> str:
-        value = self.text(key)
-        if not is_uuid(value):
-            raise self._wrong(key, "a UUID")
-        return value
-
-    def choice(self, key: str, kind: type[_Choice]) -> _Choice:
-        try:
-            return kind(self.text(key))
-        except ValueError:
-            raise self._wrong(key, f"one of {', '.join(kind)}") from None
-
-    def number(self, key: str) -> int:
-        value = self._body.get(key)
-        if not isinstance(value, int) or value < 0:
-            raise self._wrong(key, "a whole number from 0")
-        return value
-
-    def optional_number(self, key: str) -> int | None:
-        return self.number(key) if key in self._body else None
-
-    def instant(self, key: str) -> Instant:
-        value = self._body.get(key)
-        if not isinstance(value, Instant):
-            raise self._wrong(key, "a time")
-        return value
-
-    def optional_instant(self, key: str) -> Instant | None:
-        return self.instant(key) if key in self._body else None
-
-    def optional_actor(self, key: str) -> Body | None:
-        if key not in self._body:
-            return None
-        actor = self.object(key)
-        _Reader(actor).text("id")
-        return actor
-
-    def object(self, key: str) -> Body:
-        """Return the object, an empty one where there is none."""
-        value = self._body.get(key, {})
-        if not isinstance(value, Mapping):
-            raise self._wrong(key, "an object")
-        return value
-
-    def list(self, key: str) -> list[Json]:
-        """Return the list, an empty one where there is none."""
-        value = self._body.get(key, [])
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list")
-        return value

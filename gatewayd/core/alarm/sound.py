@@ -60,7 +60,7 @@ def opened(turn: Turn, alarm: str, codec: str, head: str) -> None:
         return replace(audio, state=AudioState.RECORDING, reason=None)
 
     recorder = turn.alarms.get(alarm)
-    if recorder is not None and recorder.audio.wanted:
+    if recorder is not None and recorder.audio.wanted and recorder.audio.recorded_in is None:
         turn.note(replace(recorder, audio=replace(recorder.audio, codec=codec, head=head)))
     _change(turn, alarm, change)
 
@@ -154,7 +154,13 @@ def _resumed(turn: Turn, audio: Audio) -> Audio:
 
 
 def _change(turn: Turn, recorder: str, change: _Change) -> None:
-    """Change the part of everyone in the recorder's recording, and tell it where the state is another."""
+    """Change the part of everyone in the recorder's recording, and tell it where the state is another.
+
+    What comes late, of a recording of its own, says nothing of the one it is recorded in by now.
+    """
+    named = turn.alarms.get(recorder)
+    if named is not None and named.audio.recorded_in is not None:
+        return
     for alarm in list(turn.alarms.values()):
         if alarm.audio.wanted and recorder in (alarm.id, alarm.audio.recorded_in):
             audio = change(alarm.audio)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 
 class Handling(StrEnum):
@@ -30,7 +30,16 @@ class Trigger(StrEnum):
     AUDIO_UNAVAILABLE = "audio_unavailable"
     RECEIVED = "received"
     ACCEPTED = "accepted"
+    DECLINED = "declined"
+    RESPONDING = "responding"
+    ON_SCENE = "on_scene"
+    ESCALATED = "escalated"
+    CANCEL_REQUESTED = "cancel_requested"
+    CANCEL_REFUSED = "cancel_refused"
+    NOTE = "note"
     CLOSED = "closed"
+    REOPENED = "reopened"
+    REVIEWED = "reviewed"
 
     @property
     def type(self) -> str:
@@ -41,17 +50,24 @@ class Trigger(StrEnum):
 OPEN: Final = tuple(handling for handling in Handling if handling is not Handling.CLOSED)
 
 
-def _unchanged(*handlings: Handling) -> Mapping[Handling, Handling]:
-    return MappingProxyType({handling: handling for handling in handlings})
+_Row: TypeAlias = Mapping[Handling, tuple[Handling, ...]]
 
 
-def _to(target: Handling, *handlings: Handling) -> Mapping[Handling, Handling]:
-    return MappingProxyType(dict.fromkeys(handlings, target))
+def _unchanged(*handlings: Handling) -> _Row:
+    return MappingProxyType({handling: (handling,) for handling in handlings})
 
 
-# For each trigger: from which handling to which. Where there is no entry it must not happen; a command that
-# asks for it gets `conflict`. RAISED begins an alarm, so it comes from nothing.
-TABLE: Final[Mapping[Trigger, Mapping[Handling, Handling]]] = MappingProxyType(
+def _to(target: Handling, *handlings: Handling) -> _Row:
+    return MappingProxyType(dict.fromkeys(handlings, (target,)))
+
+
+# Who leaves may have been the one who had come furthest, or the only one: down to what the others do.
+_DOWN: Final = (Handling.RECEIVED, Handling.ACCEPTED, Handling.RESPONDING, Handling.ON_SCENE)
+
+# For each trigger: from which handling to which; where there are several, what the responders do decides.
+# Where there is no entry it must not happen; a command that asks for it gets `conflict`. RAISED begins an
+# alarm, so it comes from nothing.
+TABLE: Final[Mapping[Trigger, _Row]] = MappingProxyType(
     {
         Trigger.RAISED: MappingProxyType({}),
         Trigger.REPEATED: _unchanged(*OPEN),
@@ -68,6 +84,24 @@ TABLE: Final[Mapping[Trigger, Mapping[Handling, Handling]]] = MappingProxyType(
         ),
         # One person takes it, whether or not a console said first that it showed it.
         Trigger.ACCEPTED: _to(Handling.ACCEPTED, Handling.RAISED, Handling.RECEIVED),
+        Trigger.DECLINED: MappingProxyType(
+            {
+                **_unchanged(Handling.RAISED),
+                **{_DOWN[n]: _DOWN[: n + 1] for n in range(len(_DOWN))},
+            }
+        ),
+        # Who sets out without a word before has taken it. A second one adds to the first.
+        Trigger.RESPONDING: MappingProxyType(
+            {**_to(Handling.RESPONDING, *OPEN), **_unchanged(Handling.ON_SCENE)},
+        ),
+        Trigger.ON_SCENE: _to(Handling.ON_SCENE, *OPEN),
+        Trigger.ESCALATED: _unchanged(*OPEN),
+        Trigger.CANCEL_REQUESTED: _unchanged(*OPEN),
+        Trigger.CANCEL_REFUSED: _unchanged(*OPEN),
+        Trigger.NOTE: _unchanged(*Handling),
         Trigger.CLOSED: _to(Handling.CLOSED, *OPEN),
+        # A person has seen it again; nobody has it yet.
+        Trigger.REOPENED: _to(Handling.RECEIVED, Handling.CLOSED),
+        Trigger.REVIEWED: _unchanged(Handling.CLOSED),
     }
 )

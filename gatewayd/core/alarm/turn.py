@@ -12,9 +12,9 @@ from typing import Final
 
 from gatewayd.core import topic
 from gatewayd.core.alarm.events import Effect, Publish, Save, Settings
-from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, known
+from gatewayd.core.alarm.model import TIMELINE, Alarm, Alarms, elapsed_s, furthest, known
 from gatewayd.core.alarm.table import TABLE, Handling, Trigger
-from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass
+from gatewayd.core.model import Body, Draft, Instant, Keep, MessageClass, Mode
 
 STATE_EXPIRY_S: Final = 7 * 24 * 3600  # a closed alarm's state leaves the broker 7 days after closing
 
@@ -30,6 +30,18 @@ class Told:
 
 
 _USUAL: Final = Told()
+# By these people come to an alarm who must know the door. Its retained state does not say it.
+_SENDS_PEOPLE: Final = frozenset(
+    {Trigger.RAISED, Trigger.RAISED_AGAIN, Trigger.ESCALATED, Trigger.ACCEPTED, Trigger.RESPONDING}
+)
+
+
+def _target(alarm: Alarm, trigger: Trigger) -> Handling:
+    """Return the handling that follows. KeyError where the table forbids it."""
+    if trigger is Trigger.RAISED:
+        return Handling.RAISED
+    allowed = TABLE[trigger][alarm.handling]
+    return allowed[0] if len(allowed) == 1 else furthest(alarm)
 
 
 class Turn:
@@ -47,6 +59,14 @@ class Turn:
     def alarms(self) -> Alarms:
         """The alarms as they are by now."""
         return self._alarms
+
+    def calls(self, mode: Mode) -> list[Alarm]:
+        """Return the open alarms of a mode by which somebody calls: a press may belong to one."""
+        return [
+            alarm
+            for alarm in self._alarms.values()
+            if alarm.open and alarm.mode is mode and not alarm.derived
+        ]
 
     def note(self, alarm: Alarm) -> Alarm:
         """Take a change that waits for the alarm's next saving."""
@@ -66,7 +86,7 @@ class Turn:
 
     def tell(self, alarm: Alarm, trigger: Trigger, body: Body, told: Told = _USUAL) -> Alarm:
         """Change the alarm as the table says and tell it. KeyError where the table forbids it: a mistake."""
-        handling = TABLE[trigger][alarm.handling] if trigger is not Trigger.RAISED else Handling.RAISED
+        handling = _target(alarm, trigger)
         at = told.at or self.now
         self.effects.append(
             Publish(
@@ -81,6 +101,7 @@ class Turn:
                             "type": trigger.type,
                             "mode": alarm.mode.value,
                             "actor": told.actor,
+                            "visit": alarm.visit if trigger in _SENDS_PEOPLE else None,
                             **body,
                         }
                     ),
@@ -106,16 +127,18 @@ class Turn:
         return self._alarms, (*self.effects, *states, *saves)
 
     def _state(self, alarm: Alarm) -> Publish:
+        withdrawn = alarm.reviewed is not None
         return Publish(
             draft=Draft(
                 topic=topic.alarm_state(alarm.id),
                 message_class=MessageClass.ALARM,
                 keep=Keep.AT_ONCE,
                 at=self.now,
-                body=alarm.body,
+                body={} if withdrawn else alarm.body,
                 retain=True,
                 replaces=True,
-                expires_s=self._expires_s(alarm),
+                clears=withdrawn,
+                expires_s=None if withdrawn else self._expires_s(alarm),
             )
         )
 

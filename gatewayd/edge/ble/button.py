@@ -24,17 +24,18 @@ from gatewayd.edge.ble.gatt import Connection, joined
 
 logger = logging.getLogger(__name__)
 
-# Beeps (s) that a frightened person tells apart: one long, two short, four short.
+# Beeps (s) that a frightened person tells apart: one long, two short, four short, two long.
 _LONG_S: Final = 0.8
 _SHORT_S: Final = 0.2
 _BEEPS: Final[Mapping[Told, tuple[float, ...]]] = {
     Told.STORED: (_LONG_S,),
     Told.RECEIVED: (_SHORT_S,) * 2,
     Told.ON_THE_WAY: (_SHORT_S,) * 4,
+    Told.TIME_UP: (_LONG_S,) * 2,
 }
 _BETWEEN_S: Final = 0.2
 _AFTER_S: Final = 1.0  # what is told in a row stays apart
-_UNTOLD: Final = 3  # what waits to be told: one of each; the oldest gives way
+_UNTOLD: Final = len(Told)  # what waits to be told: one of each; the oldest gives way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

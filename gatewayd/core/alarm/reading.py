@@ -1,0 +1,264 @@
+"""The alarm as text for the disk, and back from there and from its retained state.
+
+Whatever was damaged on the way is refused with what was expected; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from gatewayd.core import payload
+from gatewayd.core.alarm.model import (
+    TIMELINE,
+    UNKNOWN_BOOT,
+    Alarm,
+    Audio,
+    AudioState,
+    Cause,
+    Part,
+    Responder,
+    known,
+)
+from gatewayd.core.alarm.table import Handling
+from gatewayd.core.command import LARGEST_BYTES
+from gatewayd.core.handling import Outcome
+from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
+from gatewayd.core.uuid7 import derive, is_uuid
+
+NESTING: Final = 8  # levels below a state message's top; its own deepest, a gap in `audio.gaps`, is the third
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def to_json(alarm: Alarm) -> str:
+    """Return the alarm as it is stored."""
+    local = known(
+        {
+            "spoken": alarm.spoken,
+            "called": alarm.called,
+            "call_id": alarm.call_id,
+            "stated": alarm.stated,
+            "decided": alarm.decided,
+            "published": alarm.published,
+            "positioned": alarm.positioned,
+            "visit": alarm.visit,
+            "closing_id": alarm.closing_id,
+            "settled": alarm.settled,
+            "reviewed": alarm.reviewed,
+            "test_s": alarm.test_s,
+        }
+    )
+    return payload.dump({**alarm.body, "local": local})
+
+
+def from_json(text: str) -> Alarm:
+    """Return the alarm `to_json` stored. ValueError that says what was expected when it is damaged."""
+    return _read(payload.load(text))
+
+
+def adopt(data: bytes) -> Alarm:
+    """Return the alarm of a retained state message, as far as it tells.
+
+    Its times become instants of an unknown boot. Its sound is over: where its chunks ended nobody here
+    knows. ValueError that says what was expected when it is not a state message.
+    """
+    if len(data) > LARGEST_BYTES:
+        raise ValueError(f"expected an alarm state of at most {LARGEST_BYTES} bytes, got {len(data)}")
+    try:
+        return _adopt(json.loads(data))
+    except RecursionError as error:
+        raise ValueError("expected an alarm state, got nesting without end") from error
+
+
+def _adopt(found: object) -> Alarm:
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an alarm state, got {type(found).__name__}")
+    clock = _Reader(_Reader(found).object("clock"))
+    then = Instant(
+        boot=UNKNOWN_BOOT,
+        mono_s=0.0,
+        wall_s=0.0,
+        source=clock.choice("source", ClockSource),
+        uncertainty_ms=clock.number("uncertainty_ms"),
+    )
+    body = {key: _with_instants(key, value, then, NESTING) for key, value in found.items()}
+    alarm = _read({**body, "local": {}})
+    state = AudioState.ENDED if alarm.audio.wanted else alarm.audio.state
+    return replace(alarm, audio=replace(alarm.audio, state=state))
+
+
+def _with_instants(key: str, value: payload.Plain, then: Instant, levels: int) -> Json:
+    """Return the value with its times as instants: `at`, and what is called `…_at`."""
+    # Whoever stores or tells it later shall not run out of stack.
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError(f"expected an alarm state of at most {NESTING} levels, got more")
+    if isinstance(value, dict):
+        return {name: _with_instants(name, item, then, levels - 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_instants("", item, then, levels - 1) for item in value]
+    if isinstance(value, str) and (key == "at" or key.endswith("_at")):
+        return replace(then, wall_s=payload.wall(value))
+    return value
+
+
+def _read(body: Body) -> Alarm:
+    state, local = _Reader(body), _Reader(_Reader(body).object("local"))
+    delivery, cancel = _Reader(state.object("delivery")), _Reader(state.object("cancel"))
+    escalation = _Reader(state.object("escalation"))
+    alarm = state.uuid("alarm")
+    opened, updated = state.instant("opened_at"), state.instant("updated_at")
+    police = body.get("police")
+    return Alarm(
+        id=alarm,
+        mode=state.choice("mode", Mode),
+        cause=state.choice("cause", Cause),
+        handling=state.choice("handling", Handling),
+        tag=_tag(state),
+        press_key=state.optional_text("press_key"),
+        presses=state.number("presses"),
+        opened=opened,
+        pressed=state.instant("pressed_at"),
+        spoken=local.optional_instant("spoken") or state.instant("pressed_at"),
+        called=local.optional_instant("called") or opened,
+        call_id=local.optional_text("call_id") or derive(alarm, "raised"),
+        updated=updated,
+        stated=local.optional_instant("stated") or updated,
+        decided=local.optional_instant("decided"),
+        published=local.optional_instant("published"),
+        stored=delivery.optional_instant("stored_at"),
+        confirmed=delivery.optional_instant("confirmed_at"),
+        worker=state.optional_text("worker"),
+        visit=local.object("visit") or state.object("visit") or None,
+        note=state.optional_text("note"),
+        responders=tuple(_responder(_Reader(each)) for each in state.objects("responders")),
+        waiting=escalation.optional_instant("waiting_at"),
+        level=escalation.number("level"),
+        cancelled=cancel.optional_instant("requested_at"),
+        cancel_refused=cancel.optional_instant("refused_at"),
+        audio=_audio(_Reader(state.object("audio"))),
+        position=state.object("position") or None,
+        positioned=local.optional_instant("positioned"),
+        corroborated_by=state.texts("corroborated_by"),
+        outcome=state.choice("outcome", Outcome) if "outcome" in body else None,
+        police=police if isinstance(police, bool) else state.optional_text("police"),
+        lesson=state.optional_text("lesson"),
+        closed=state.optional_instant("closed_at"),
+        closing_id=local.optional_text("closing_id"),
+        settled=local.optional_instant("settled"),
+        reviewed=local.optional_instant("reviewed"),
+        test_s=local.optional_number("test_s"),
+        timeline=state.objects("timeline")[-TIMELINE:],
+    )
+
+
+def _tag(state: _Reader) -> Body | None:
+    tag = state.object("tag")
+    if not tag:
+        return None
+    _Reader(tag).text("id")
+    return tag
+
+
+def _responder(responder: _Reader) -> Responder:
+    return Responder(
+        actor=responder.actor("actor"),
+        part=responder.choice("state", Part),
+        since=responder.instant("since_at"),
+        eta=responder.optional_instant("eta_at"),
+    )
+
+
+def _audio(audio: _Reader) -> Audio:
+    return Audio(
+        state=audio.choice("state", AudioState),
+        recorded_in=audio.optional_text("recorded_in"),
+        ends=audio.optional_instant("ends_at"),
+        actor=audio.optional_actor("actor"),
+        codec=audio.optional_text("codec"),
+        head=audio.optional_text("head"),
+        chunks=audio.number("chunks"),
+        reason=audio.optional_text("reason"),
+        gaps=audio.objects("gaps"),
+    )
+
+
+class _Reader:
+    """Takes fields out of an object that may be damaged; ValueError says which one and what was expected."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def _wrong(self, key: str, expected: str) -> ValueError:
+        return ValueError(f"{key}: expected {expected}, got {repr(self._body.get(key))[:80]}")
+
+    def text(self, key: str) -> str:
+        value = self._body.get(key)
+        if not isinstance(value, str):
+            raise self._wrong(key, "a text")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return self.text(key) if key in self._body else None
+
+    def uuid(self, key: str) -> str:
+        value = self.text(key)
+        if not is_uuid(value):
+            raise self._wrong(key, "a UUID")
+        return value
+
+    def choice(self, key: str, kind: type[_Choice]) -> _Choice:
+        try:
+            return kind(self.text(key))
+        except ValueError:
+            raise self._wrong(key, f"one of {', '.join(kind)}") from None
+
+    def number(self, key: str) -> int:
+        value = self._body.get(key)
+        if not isinstance(value, int) or value < 0:
+            raise self._wrong(key, "a whole number from 0")
+        return value
+
+    def optional_number(self, key: str) -> int | None:
+        return self.number(key) if key in self._body else None
+
+    def instant(self, key: str) -> Instant:
+        value = self._body.get(key)
+        if not isinstance(value, Instant):
+            raise self._wrong(key, "a time")
+        return value
+
+    def optional_instant(self, key: str) -> Instant | None:
+        return self.instant(key) if key in self._body else None
+
+    def actor(self, key: str) -> Body:
+        actor = self.object(key)
+        _Reader(actor).text("id")
+        return actor
+
+    def optional_actor(self, key: str) -> Body | None:
+        return self.actor(key) if key in self._body else None
+
+    def object(self, key: str) -> Body:
+        """Return the object, an empty one where there is none."""
+        value = self._body.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, "an object")
+        return value
+
+    def objects(self, key: str) -> tuple[Body, ...]:
+        """Return the objects of a list, none where there is none."""
+        value = self._body.get(key, [])
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list")
+        return tuple(item for item in value if isinstance(item, Mapping))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return the texts of a list, none where there is none."""
+        value = self._body.get(key, [])
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list")
+        return tuple(str(item) for item in value)

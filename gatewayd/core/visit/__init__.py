@@ -1,0 +1,68 @@
+"""The visit: a worker behind a door until a time, and an alarm when nobody says that it is over. Pure.
+
+Rules:
+- A visit is opened by a command, for now or (`expected_start`) for later; its timer runs 5 to 1,440 min. It
+  is extended by 15 min at a time, from its end, or from now where that is past.
+- A worker is on one visit at a time: a planned one begins when it is due and the one before is closed.
+- Before its end ops are reminded. So long after it (grace) it is overdue: a pre-alarm begins, which the
+  worker's tag tells too where it can. When that has passed, an alarm is raised. Closing, a press of check-out
+  or an extension ends it at any moment before; after it they change the visit, never the alarm, which only
+  people close. Each end that passes raises one alarm, however often it is looked at.
+- A press that failed to prove itself checks nobody out: whoever recorded one must not end the watch.
+- Within a boot, deadlines are monotonic: a clock that is set moves none. They are read anew only by a better
+  source than the one they were read by, and in another boot.
+- Where no clock can tell, the gateway errs towards alarming and says so (`clock_assumed`): one opened then
+  ends after 5 min; one that a reboot interrupted has reached its end, and one that was overdue is alarmed at
+  once; a planned one begins. A clock that is known in time takes it back.
+- Before a visit begins, what is wrong with the worker's tag is told: none, lost, not known, battery critical.
+- The address, the note and the code word's reference are told in alarms only. They are erased when the visit
+  is closed, and what is left of it `FORGET_S` later. One that was alarmed and never closed is closed and
+  erased `FORGET_S` after its end: the alarm has what there is to know.
+
+`step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says what
+may happen when; `model` is the visit as a value, stored and told; `orders` is what ops may do about one.
+"""
+
+from gatewayd.core.visit.events import (
+    CheckedOut,
+    Doubts,
+    Effect,
+    Event,
+    Forget,
+    Overdue,
+    Save,
+    Settings,
+    Ticked,
+    TimeUp,
+)
+from gatewayd.core.visit.model import Doubt, Visit, Visits, from_json, to_json, told_in_alarms
+from gatewayd.core.visit.orders import obey
+from gatewayd.core.visit.readiness import doubts
+from gatewayd.core.visit.step import retell, step
+from gatewayd.core.visit.table import TABLE, Trigger, VisitState
+
+__all__ = [
+    "TABLE",
+    "CheckedOut",
+    "Doubt",
+    "Doubts",
+    "Effect",
+    "Event",
+    "Forget",
+    "Overdue",
+    "Save",
+    "Settings",
+    "Ticked",
+    "TimeUp",
+    "Trigger",
+    "Visit",
+    "VisitState",
+    "Visits",
+    "doubts",
+    "from_json",
+    "obey",
+    "retell",
+    "step",
+    "to_json",
+    "told_in_alarms",
+]

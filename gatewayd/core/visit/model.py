@@ -1,0 +1,203 @@
+"""The visit as a value: what is told of it on its topic and in alarms, and the text it is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, TypeAlias, TypeVar
+
+from gatewayd.core import payload
+from gatewayd.core.alarm.model import UNKNOWN_BOOT, known
+from gatewayd.core.model import Body, ClockSource, Instant, Json
+from gatewayd.core.uuid7 import is_uuid
+from gatewayd.core.visit.table import VisitState
+from gatewayd.core.visiting import Risk
+
+SHORTEST_S: Final = 5 * 60.0  # of a timer
+LONGEST_S: Final = 1_440 * 60.0
+AHEAD_S: Final = 7 * 24 * 3600.0  # a week's plan; what is further ahead is a mistyped date
+
+_BETTER: Final = {source: rank for rank, source in enumerate(ClockSource)}  # best first
+_T = TypeVar("_T")
+
+
+class Doubt(StrEnum):
+    """Why a worker's press may not be heard at the door."""
+
+    NO_TAG = "no_tag"  # this gateway has none of theirs
+    TAG_LOST = "tag_lost"
+    TAG_UNKNOWN = "tag_unknown"  # it could not have been heard
+    BATTERY_CRITICAL = "battery_critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One visit. `start_s` and `end_s` are what ops said, seconds since 1970."""
+
+    id: str
+    worker: str  # a reference, never a name
+    state: VisitState
+    seed: str  # a UUIDv7: the alarm of each end that passes has an id derived from it
+    start_s: float | None = None  # None: at once
+    end_s: float
+    # What turns the two into this boot's monotonic time. Its source is `none` where that is an assumption.
+    anchor: Instant
+    address: Body | None = None
+    note: str | None = None
+    risk: Risk | None = None
+    code_word_ref: str | None = None
+    doubts: tuple[Doubt, ...] = ()
+    checked: bool = False  # whether the worker's tag was looked at before the door
+    alarm: str | None = None  # raised for this end
+    closed: Instant | None = None
+
+    @property
+    def assumed(self) -> bool:
+        """Whether no clock tells when it ends."""
+        return self.anchor.source is ClockSource.NONE
+
+    @property
+    def begun(self) -> bool:
+        """Whether the worker is on it."""
+        return self.state not in {VisitState.PLANNED, VisitState.CLOSED}
+
+    def passed_s(self, wall_s: float, now: Instant) -> float:
+        """Seconds since a time that ops said; negative while it is to come. `now` is of the anchor's boot."""
+        return now.mono_s - self.anchor.mono_s - (wall_s - self.anchor.wall_s)
+
+    @property
+    def body(self) -> dict[str, Json]:
+        """What its own topic tells; never where it is, nor what is said there."""
+        return known(
+            {
+                "visit": self.id,
+                "state": self.state.value,
+                "worker": self.worker,
+                "risk": None if self.risk is None else self.risk.value,
+                "expected_start_at": None if self.start_s is None else _said(self.start_s),
+                "expected_end_at": _said(self.end_s),
+                "clock_assumed": True if self.assumed else None,
+                "warnings": [doubt.value for doubt in self.doubts] or None,
+                "alarm": self.alarm,
+                "closed_at": self.closed,
+            }
+        )
+
+    @property
+    def in_alarm(self) -> Body:
+        """What an alarm raised on it tells: the only way out for the address."""
+        return known(
+            {
+                "id": self.id,
+                "worker": self.worker,
+                "expected_end_at": _said(self.end_s),
+                "risk": None if self.risk is None else self.risk.value,
+                "note": self.note,
+                "code_word_ref": self.code_word_ref,
+                "address": self.address,
+            }
+        )
+
+
+Visits: TypeAlias = Mapping[str, Visit]
+
+
+def of_worker(visits: Visits, worker: str | None) -> Visit | None:
+    """Return the visit that a worker is on."""
+    return next((visit for visit in visits.values() if visit.begun and visit.worker == worker), None)
+
+
+def told_in_alarms(visits: Visits, worker: str | None) -> Body | None:
+    """Return what alarms tell of the visit that their worker is on."""
+    found = of_worker(visits, worker)
+    return None if found is None else found.in_alarm
+
+
+def anchored(visit: Visit, now: Instant, *, overdue_s: float) -> Visit:
+    """Return the visit with its times read by the best there is; rules at the head of the package.
+
+    `overdue_s`: how long after its end the alarm is due.
+    """
+    then = visit.anchor
+    if _BETTER[now.source] < _BETTER[then.source]:
+        # Only now can a timer that was set without a clock be held to its bounds.
+        longest_s = LONGEST_S + (0.0 if visit.begun else AHEAD_S)
+        end_s = min(visit.end_s, now.wall_s + longest_s) if visit.assumed else visit.end_s
+        return replace(visit, anchor=now, end_s=end_s)
+    if then.boot == now.boot:
+        return visit
+    if now.source is not ClockSource.NONE:
+        return replace(visit, anchor=now)
+    wall_s = visit.end_s
+    if visit.state is VisitState.PLANNED and visit.start_s is not None:
+        wall_s = visit.start_s
+    elif visit.state is VisitState.OVERDUE:
+        wall_s += overdue_s
+    return replace(visit, anchor=replace(now, wall_s=wall_s))
+
+
+def _said(wall_s: float) -> Instant:
+    """A time that ops said: it is told as it was said, whatever our clock thinks."""
+    source = ClockSource.NONE
+    return Instant(boot=UNKNOWN_BOOT, mono_s=0.0, wall_s=wall_s, source=source, uncertainty_ms=0)
+
+
+def to_json(visit: Visit) -> str:
+    """Return the visit as it is stored."""
+    return payload.dump(
+        {
+            "id": visit.id,
+            "worker": visit.worker,
+            "state": visit.state.value,
+            "seed": visit.seed,
+            "start_s": visit.start_s,
+            "end_s": visit.end_s,
+            "anchor": visit.anchor,
+            "address": visit.address,
+            "note": visit.note,
+            "risk": None if visit.risk is None else visit.risk.value,
+            "code_word_ref": visit.code_word_ref,
+            "doubts": [doubt.value for doubt in visit.doubts],
+            "checked": visit.checked,
+            "alarm": visit.alarm,
+            "closed": visit.closed,
+        }
+    )
+
+
+def from_json(text: str) -> Visit:
+    """Return the visit `to_json` stored. ValueError that says what was expected when it is damaged."""
+    body = payload.load(text)
+    seed, risk = _needed(body, "seed", str), _optional(body, "risk", str)
+    if not is_uuid(seed):
+        raise ValueError(f"seed: expected a UUID, got {seed[:80]!r}")
+    start_s = body.get("start_s")
+    return Visit(
+        id=_needed(body, "id", str),
+        worker=_needed(body, "worker", str),
+        state=VisitState(_needed(body, "state", str)),
+        seed=seed,
+        start_s=None if start_s is None else _needed(body, "start_s", float),
+        end_s=_needed(body, "end_s", float),
+        anchor=_needed(body, "anchor", Instant),
+        address=_optional(body, "address", dict),
+        note=_optional(body, "note", str),
+        risk=None if risk is None else Risk(risk),
+        code_word_ref=_optional(body, "code_word_ref", str),
+        doubts=tuple(Doubt(str(each)) for each in _needed(body, "doubts", list)),
+        checked=_needed(body, "checked", bool),
+        alarm=_optional(body, "alarm", str),
+        closed=_optional(body, "closed", Instant),
+    )
+
+
+def _needed(body: Body, key: str, kind: type[_T]) -> _T:
+    value = body.get(key)
+    if not isinstance(value, kind):
+        raise ValueError(f"{key}: expected {kind.__name__}, got {repr(value)[:80]}")
+    return value
+
+
+def _optional(body: Body, key: str, kind: type[_T]) -> _T | None:
+    return None if body.get(key) is None else _needed(body, key, kind)

@@ -1,0 +1,120 @@
+"""What happens to visits as time passes, and by a press. The rules stand at the head of the package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from gatewayd.core.alarm.model import elapsed_s, later
+from gatewayd.core.model import Auth, Instant
+from gatewayd.core.uuid7 import derive
+from gatewayd.core.visit.events import CheckedOut, Doubts, Effect, Event, Overdue, Settings, TimeUp
+from gatewayd.core.visit.model import Doubt, Visit, Visits, anchored, of_worker
+from gatewayd.core.visit.table import Trigger, VisitState
+from gatewayd.core.visit.turn import Turn
+
+# Time to fetch another tag or charge this one; near enough that what is told still holds at the door.
+READINESS_S: Final = 600.0
+# An hour less than the day within which it must be gone: it may be due while the gateway is switched off.
+FORGET_S: Final = 23 * 3600.0
+
+
+def step(visits: Visits, event: Event, now: Instant, settings: Settings) -> tuple[Visits, tuple[Effect, ...]]:
+    """Return the visits after the event, and what to do about it, in order.
+
+    Everything a step asks to be published, saved and raised belongs into one transaction.
+    """
+    turn = Turn(visits, now)
+    if isinstance(event, CheckedOut):
+        _checked_out(turn, event)
+    else:
+        for visit in visits.values():
+            _ticked(turn, visit, event.doubts, settings)
+    return turn.visits, tuple(turn.effects)
+
+
+def retell(visits: Visits, now: Instant) -> tuple[Effect, ...]:
+    """Tell every visit's state again: the broker may have lost what it retained."""
+    turn = Turn(visits, now)
+    for visit in visits.values():
+        turn.retell(visit)
+    return tuple(turn.effects)
+
+
+def _checked_out(turn: Turn, event: CheckedOut) -> None:
+    visit = of_worker(turn.visits, event.worker)
+    if visit is None:
+        return
+    if event.auth in {Auth.FAILED, Auth.REPLAYED}:
+        turn.tell(visit, Trigger.CHECK_OUT_REFUSED, {"auth": event.auth.value})
+    else:
+        turn.close(visit, {"by": "press", "auth": event.auth.value})
+
+
+def _ticked(turn: Turn, visit: Visit, doubts: Doubts, settings: Settings) -> None:
+    if visit.state is VisitState.CLOSED:
+        if visit.closed is None or elapsed_s(visit.closed, turn.now) > FORGET_S:
+            turn.forget(visit.id)
+        return
+    overdue_s = settings.grace_s + settings.pre_alarm_s
+    read = anchored(visit, turn.now, overdue_s=overdue_s)
+    if read is not visit:
+        visit = _read_anew(turn, visit, read, settings)
+    if visit.state is VisitState.PLANNED:
+        visit = _planned(turn, visit, doubts)
+    elif not visit.checked:
+        visit = _look(turn, visit, doubts)
+    if visit.begun:
+        _watch(turn, visit, settings)
+
+
+def _read_anew(turn: Turn, before: Visit, visit: Visit, settings: Settings) -> Visit:
+    """Take times that another clock read; where they say that its end is not near, it is open again."""
+    nearing = visit.state in {VisitState.REMINDED, VisitState.OVERDUE}
+    early = visit.passed_s(visit.end_s, turn.now) < -settings.reminder_s
+    if nearing and early and visit.alarm is None:
+        return turn.tell(visit, Trigger.CORRECTED)
+    if before.assumed is not visit.assumed:
+        turn.retell(visit)
+    return turn.note(visit)
+
+
+def _planned(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:
+    """Look at the worker's tag before the door; begin the visit when it is due."""
+    start_s = visit.end_s if visit.start_s is None else min(visit.start_s, visit.end_s)
+    passed_s = visit.passed_s(start_s, turn.now)
+    if passed_s >= -READINESS_S:
+        visit = _look(turn, visit, doubts)
+    if passed_s >= 0 and of_worker(turn.visits, visit.worker) is None:
+        visit = turn.tell(visit, Trigger.OPENED)
+    return visit
+
+
+def _look(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:
+    """Tell what is wrong with the worker's tag, and what is not any more."""
+    found = doubts.get(visit.worker, (Doubt.NO_TAG,))
+    looked = replace(visit, doubts=found, checked=True)
+    if found != visit.doubts:
+        return turn.tell(looked, Trigger.READINESS)
+    return visit if visit.checked else turn.note(looked)
+
+
+def _watch(turn: Turn, visit: Visit, settings: Settings) -> None:
+    """Remind, call overdue, and raise the alarm, each when it is due."""
+    passed_s = visit.passed_s(visit.end_s, turn.now)
+    alarm_s = settings.grace_s + settings.pre_alarm_s
+    if visit.state is VisitState.OPEN and passed_s >= -settings.reminder_s:
+        visit = turn.tell(visit, Trigger.REMINDED)
+    if visit.state is VisitState.REMINDED and passed_s >= settings.grace_s:
+        due = later(turn.now, max(alarm_s - passed_s, 0.0))
+        visit = turn.tell(visit, Trigger.OVERDUE, {"alarm_at": due})
+        turn.effects.append(TimeUp(worker=visit.worker))
+    if visit.state is not VisitState.OVERDUE:
+        return
+    if visit.alarm is None and passed_s >= alarm_s:
+        alarm = derive(visit.seed, f"overdue {visit.end_s}")
+        visit = turn.tell(replace(visit, alarm=alarm), Trigger.ALARMED)
+        turn.effects.append(Overdue(visit=visit, alarm=alarm))
+    elif visit.alarm is not None and passed_s > FORGET_S:
+        turn.close(visit, {"by": "time"})
+        turn.forget(visit.id)

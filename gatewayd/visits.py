@@ -1,0 +1,69 @@
+"""Watches the visits while the daemon runs: what is known of them, and what there is to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gatewayd.config.model import Config
+from gatewayd.core import visit
+from gatewayd.core.model import Body, Instant, Press
+from gatewayd.core.presence import TagPresence
+from gatewayd.core.supervision import TagState
+from gatewayd.records import VISIT, RecordKey, Records, read
+
+
+class VisitWatch:
+    """Time and presses go in; what `visit.step` asks for comes out."""
+
+    def __init__(self, *, now: Callable[[], Instant]) -> None:
+        self._now = now
+        self._config: Config
+        self.known: visit.Visits = {}
+
+    def configure(self, config: Config) -> None:
+        """Watch with these settings and tags from now on."""
+        self._config = config
+
+    def restore(self, records: Records) -> None:
+        """Take what an earlier run left; what is known by now is newer."""
+        self.known = {**read(VISIT, records, visit.from_json), **self.known}
+
+    @property
+    def records(self) -> dict[RecordKey, str]:
+        """All of them, as they are stored."""
+        return {(VISIT, name): visit.to_json(each) for name, each in self.known.items()}
+
+    @property
+    def any_begun(self) -> bool:
+        """Whether a worker is on a visit."""
+        return any(each.begun for each in self.known.values())
+
+    def in_alarm(self, worker: str | None) -> Body | None:
+        """What an alarm tells of the visit its worker is on."""
+        return visit.told_in_alarms(self.known, worker)
+
+    def wearing(self, worker: str) -> tuple[str, ...]:
+        """The tags that a worker wears."""
+        return tuple(tag.name for tag in self._config.tags if tag.worker == worker)
+
+    def tick(
+        self, states: Mapping[str, TagState], presences: Mapping[str, TagPresence]
+    ) -> tuple[visit.Effect, ...]:
+        """Time passed: about once a second."""
+        if not self.known:
+            return ()
+        return self._step(visit.Ticked(doubts=visit.doubts(self._config.tags, states, presences)))
+
+    def check_out(self, press: Press) -> tuple[visit.Effect, ...]:
+        """Take a press that says that its worker's visit is over; on no visit it says nothing."""
+        if press.worker is None:
+            return ()
+        return self._step(visit.CheckedOut(worker=press.worker, auth=press.auth))
+
+    def retell(self) -> tuple[visit.Effect, ...]:
+        """Tell every visit's state again: the broker may have lost what it retained."""
+        return visit.retell(self.known, self._now())
+
+    def _step(self, event: visit.Event) -> tuple[visit.Effect, ...]:
+        self.known, effects = visit.step(self.known, event, self._now(), self._config.visit)
+        return effects
