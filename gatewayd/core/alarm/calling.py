@@ -172,7 +172,6 @@ def _call(
             "presses": alarm.presses,
             "tag": alarm.tag,
             "worker": alarm.worker,
-            "note": alarm.note,
             "position": alarm.position,
             "recent": list(recent),
             "hops_ms": alarm.hops_ms,
