@@ -286,20 +286,12 @@ class Gateway:
 
     def _watch_over(self, effects: Iterable[visit.Effect], records: Put | None = None) -> None:
         """Carry out what visits ask for, the alarm of one that is overdue in the same batch."""
-        now = self._now()
         wanted: list[desk.Wanted] = list(effects)
         for effect in tuple(wanted):
             if isinstance(effect, visit.Overdue):
-                raised = alarms.Raised(
-                    alarm=effect.alarm,
-                    cause=alarms.Cause.OVERDUE,
-                    at=now,
-                    worker=effect.visit.worker,
-                    visit=effect.visit.in_alarm,
-                    position=self._whereabouts.position(),
-                    recent=self._whereabouts.recent,
-                )
-                self._alarms, more = alarms.step(self._alarms, raised, now, self._settings)
+                where = self._whereabouts
+                raised = self._visits.raised(effect, position=where.position(), recent=where.recent)
+                self._alarms, more = alarms.step(self._alarms, raised, self._now(), self._settings)
                 wanted += more
         self._carry_out(wanted, records)
 

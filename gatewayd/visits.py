@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gatewayd.config.model import Config
-from gatewayd.core import visit
+from gatewayd.core import alarm, visit
 from gatewayd.core.model import Body, Instant, Press
 from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import TagState
@@ -59,6 +59,20 @@ class VisitWatch:
         if press.worker is None:
             return ()
         return self._step(visit.CheckedOut(worker=press.worker, auth=press.auth))
+
+    def raised(
+        self, overdue: visit.Overdue, *, position: Body | None, recent: tuple[Body, ...]
+    ) -> alarm.Raised:
+        """What raises the alarm of a visit that is overdue."""
+        return alarm.Raised(
+            alarm=overdue.alarm,
+            cause=alarm.Cause.OVERDUE,
+            at=self._now(),
+            worker=overdue.visit.worker,
+            visit=overdue.visit.in_alarm,
+            position=position,
+            recent=recent,
+        )
 
     def retell(self) -> tuple[visit.Effect, ...]:
         """Tell every visit's state again: the broker may have lost what it retained."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from gatewayd.core import payload, topic
 
 NAME_LENGTH: Final = 100  # characters of a person's name, or of a time
+TEXT_LENGTH: Final = 2_000  # of a note or a lesson: a page
+_REFERENCE: Final = re.compile(r"[A-Za-z0-9._:@-]{1,64}")  # as [tag NAME] worker takes it
 Fields: TypeAlias = Mapping[str, payload.Plain]
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Code(StrEnum):
@@ -21,6 +26,10 @@ class Code(StrEnum):
     CONFLICT = "conflict"  # the alarm is not in a state that allows it
     REFUSED = "refused"  # understood and possible, but not allowed
     UNAVAILABLE = "unavailable"  # what it needs is not there
+
+
+# Why a command was not carried out, in a code and in words; None: it was.
+Refusal: TypeAlias = tuple[Code, str] | None
 
 
 class Refused(Exception):  # noqa: N818 a turn of the parser, caught where a command is read, not an error
@@ -73,6 +82,22 @@ def topic_id(fields: Fields, key: str, whose: str) -> str:
     if not isinstance(value, str) or not topic.is_id(value):
         raise wrong(key, f"{whose}'s id", value)
     return value
+
+
+def reference(fields: Fields, key: str) -> str:
+    """Read a reference to a worker, never a name."""
+    value = fields.get(key)
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
+        raise wrong(key, "a reference of 1 to 64 letters, digits and ._:@-", value)
+    return value
+
+
+def choice(fields: Fields, key: str, kind: type[_Choice]) -> _Choice:
+    """Read one of the values there are."""
+    value = fields.get(key)
+    if not isinstance(value, str) or value not in list(kind):
+        raise wrong(key, f"one of {', '.join(kind)}", value)
+    return kind(value)
 
 
 def wall(value: str, key: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +9,9 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from gatewayd.core import fields
-from gatewayd.core.fields import NAME_LENGTH, Fields
+from gatewayd.core.fields import NAME_LENGTH, TEXT_LENGTH, Fields
 
-TEXT_LENGTH: Final = 2_000  # of a lesson or a note: a page
 LONGEST_ETA_S: Final = 24 * 3_600  # who comes tomorrow does not respond to an alarm
-_REFERENCE: Final = re.compile(r"[A-Za-z0-9._:@-]{1,64}")  # of a worker, as [tag NAME] worker takes it
 
 
 class Outcome(StrEnum):
@@ -143,31 +140,24 @@ def _note(body: Fields) -> Note:
 
 
 def _close(body: Fields) -> Close:
-    outcome = body.get("outcome")
-    if not isinstance(outcome, str) or outcome not in list(Outcome):
-        raise fields.wrong("outcome", f"one of {', '.join(Outcome)}", outcome)
     police = body.get("police")
     return Close(
         alarm=alarm(body),
-        outcome=Outcome(outcome),
+        outcome=fields.choice(body, "outcome", Outcome),
         police=police if isinstance(police, bool) else fields.optional_text(body, "police", NAME_LENGTH),
         lesson=fields.optional_text(body, "lesson", TEXT_LENGTH),
     )
 
 
 def _raise(body: Fields) -> Raise:
-    cause = body.get("cause")
-    if not isinstance(cause, str) or cause not in list(Raising):
-        raise fields.wrong("cause", f"one of {', '.join(Raising)}", cause)
+    cause = fields.choice(body, "cause", Raising)
     tag, worker = body.get("tag"), body.get("worker")
     if (tag is None) is (worker is None):
         raise fields.wrong("tag", "either a tag or a worker", "both" if tag is not None else None)
-    if worker is not None and (not isinstance(worker, str) or not _REFERENCE.fullmatch(worker)):
-        raise fields.wrong("worker", "a reference of 1 to 64 letters, digits and ._:@-", worker)
     return Raise(
-        cause=Raising(cause),
+        cause=cause,
         tag=None if tag is None else fields.topic_id(body, "tag", "a tag"),
-        worker=worker,
+        worker=None if worker is None else fields.reference(body, "worker"),
         note=fields.optional_text(body, "note", TEXT_LENGTH),
     )
 

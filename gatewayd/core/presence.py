@@ -30,8 +30,7 @@ One activation of a button is heard many times, and some of it again much later.
 
 What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
 restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or lost.
-A press that the application does not want (in none of `alarm_on`, `test_on`, `cancel_on`, `duress_on` and
-`checkout_on`) is heard all the same, and is not a press.
+A press that the application does not want (in no `…_on` of its tag) is heard all the same, and is no press.
 
 `press_key` names a press across gateways. A packet id comes round after 256 contents (over half an hour with
 a heartbeat every 8 s): equal keys mean one press only when they are heard within minutes of each other.
@@ -346,8 +345,7 @@ def _elapsed_s(earlier: Instant, later: Instant) -> float | None:
 def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Intent, Mode, int | None] | None:
     """The event that counts, what it means, and of which button (from 1); None where none does.
 
-    An event that is an alarm and something else is an alarm; so is one that could not be read. Of two buttons
-    at once the one that calls for more counts: nobody is checked out by a press that says something else too.
+    What is an alarm and something else is an alarm; so is what could not be read. Check-out comes last.
     """
     if not readable(report):
         return TagEvent.UNKNOWN, Intent.ALARM, Mode.ACTUAL, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,13 +9,11 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from gatewayd.core import fields
-from gatewayd.core.fields import NAME_LENGTH, Fields
+from gatewayd.core.fields import NAME_LENGTH, TEXT_LENGTH, Fields
 from gatewayd.core.model import Body
 
-NOTE_LENGTH: Final = 2_000  # a page; the alarm's state carries it
 ADDRESS: Final = ("street", "number", "addition", "floor", "postcode", "city")
 ADDRESS_LENGTH: Final = 100  # of each of them
-_REFERENCE: Final = re.compile(r"[A-Za-z0-9._:@-]{1,64}")  # of a worker, as [tag NAME] worker takes it
 
 
 class Risk(StrEnum):
@@ -64,19 +61,14 @@ def _visit(body: Fields) -> str:
 
 
 def _open(body: Fields) -> Open:
-    risk, worker = body.get("risk"), body.get("worker")
-    if not isinstance(worker, str) or not _REFERENCE.fullmatch(worker):
-        raise fields.wrong("worker", "a reference of 1 to 64 letters, digits and ._:@-", worker)
-    if risk is not None and (not isinstance(risk, str) or risk not in list(Risk)):
-        raise fields.wrong("risk", f"one of {', '.join(Risk)}", risk)
     return Open(
         visit=_visit(body),
-        worker=worker,
+        worker=fields.reference(body, "worker"),
         end_s=fields.wall(fields.text(body, "expected_end", NAME_LENGTH), "expected_end"),
         start_s=_time(body, "expected_start"),
         address=_address(body),
-        note=fields.optional_text(body, "note", NOTE_LENGTH),
-        risk=None if risk is None else Risk(risk),
+        note=fields.optional_text(body, "note", TEXT_LENGTH),
+        risk=None if body.get("risk") is None else fields.choice(body, "risk", Risk),
         code_word_ref=fields.optional_text(body, "code_word_ref", NAME_LENGTH),
     )
 

@@ -29,9 +29,16 @@ class AlarmView:
     raised: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON from the network
     state: Mapping[str, Any] = field(default_factory=dict)
     position: Mapping[str, Any] | None = None
+    visit: Mapping[str, Any] | None = None  # as an event told it: the state has no address
     level_dbfs: float | None = None
     sound_ms: int = 0
     chunks: int = 0
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """All that is known of it. The state is newer than `raised`: a duress press changes the cause."""
+        placed = {"position": self.position, "visit": self.visit}
+        return {**self.raised, **self.state, **{name: each for name, each in placed.items() if each}}
 
 
 class Desk:
@@ -75,8 +82,10 @@ class Desk:
                 view.state = news.body
             elif news.body.get("type") == "raised":
                 view.raised = news.body
-            where = news.body.get("position")
+            where, door = news.body.get("position"), news.body.get("visit")
             view.position = where if isinstance(where, dict) else view.position
+            if isinstance(door, dict) and news.kind is Kind.ALARM_EVENT:
+                view.visit = door
 
 
 def _closed(body: Mapping[str, Any] | None) -> bool:
@@ -94,14 +103,9 @@ def _forget(known: dict[str, Any], limit: int) -> None:
 
 def alarm_lines(view: AlarmView) -> list[str]:
     """An alarm as lines: who and how, where, how fast, how loud."""
-    body = {**view.state, **view.raised}
-    if view.position is not None:
-        body["position"] = view.position
-    if isinstance(view.state.get("hops_ms"), dict):
-        body["hops_ms"] = view.state["hops_ms"]
     found = [
         f"{reading.text(view.state, 'handling') or 'raised'}, {reading.clean(view.id)}",
-        *reading.about(body),
+        *reading.about(view.body),
     ]
     if view.chunks:
         loud = (
@@ -212,6 +216,6 @@ class JsonView:
 
 
 def _title(view: AlarmView) -> str:
-    body = {**view.state, **view.raised}
+    body = view.body
     cause = reading.text(body, "cause")
     return f"{reading.marked(body)}ALARM {cause}, {reading.worker(body)}, {reading.clean(view.gateway)}"

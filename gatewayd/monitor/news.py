@@ -148,6 +148,8 @@ def about(body: Mapping[str, Any]) -> list[str]:
     ]
     where = _object(body, "position")
     found.append(position(where) if where else "position not known yet")
+    if door := _object(body, "visit"):
+        found.append(f"visit {visit(door)}")
     if hops := hops_ms(_object(body, "hops_ms")):
         found.append(hops)
     return found
@@ -156,6 +158,18 @@ def about(body: Mapping[str, Any]) -> list[str]:
 def worker(body: Mapping[str, Any]) -> str:
     """Whose alarm it is: the worker's reference."""
     return text(_object(body, "tag"), "worker") or text(body, "worker") or "worker not known"
+
+
+def visit(body: Mapping[str, Any]) -> str:
+    """The visit on a line: which, behind which door, and what to know there."""
+    address = _object(body, "address")
+    street = " ".join(text(address, name) for name in ("street", "number", "addition") if address.get(name))
+    floor = f"floor {text(address, 'floor')}" if address.get("floor") else ""
+    city = " ".join(text(address, name) for name in ("postcode", "city") if address.get(name))
+    risk = f"risk {text(body, 'risk')}" if body.get("risk") else ""
+    code = f"code word: {text(body, 'code_word_ref')}" if body.get("code_word_ref") else ""
+    found = ", ".join(part for part in (street, floor, city, risk, text(body, "note"), code) if part)
+    return f"{text(body, 'id')}: {found or 'no address'}"
 
 
 def position(body: Mapping[str, Any]) -> str:
@@ -279,7 +293,9 @@ def _rest(body: Mapping[str, Any]) -> str:
     for name, value in body.items():
         if name in _COMMON or name in _LONG:
             continue
-        shown = position(value) if name == "position" and isinstance(value, dict) else text(body, name)
+        shown = text(body, name)
+        if isinstance(value, dict) and name in ("position", "visit"):
+            shown = position(value) if name == "position" else visit(value)
         found.append(f"{clean(name)} {shown}")
     return f": {', '.join(found)}" if found else ""
 

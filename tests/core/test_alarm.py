@@ -307,6 +307,13 @@ def test_an_alarm_tells_the_visit_it_was_raised_on(world: World) -> None:
     assert (world.types[0], world.events[0].body["visit"]) == ("repeated", VISIT)
 
 
+def test_a_test_tells_nothing_of_the_visit(world: World) -> None:
+    """It sends nobody: whoever tests a button at the door shall not spread whose door it is."""
+    for seconds in (0, 20, 301, 301):
+        world.after(seconds).press(mode=Mode.TEST, visit=VISIT)
+        assert "visit" not in world.events[0].body
+
+
 def test_a_press_on_another_visit_tells_of_that_one(world: World) -> None:
     """Whoever is sent is sent to where the worker is now."""
     world.press(visit=VISIT)

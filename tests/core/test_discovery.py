@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gatewayd.core import discovery, owntracks, payload
-from gatewayd.core.alarm.model import Alarm, Cause
+from gatewayd.core.alarm.model import Alarm, Cause, Part, Responder
 from gatewayd.core.alarm.table import Handling
 from gatewayd.core.model import ClockSource, ClockState, Draft, Instant, Keep, Mode, Subject, Tag
 
@@ -98,6 +98,9 @@ def rendered(draft: Draft) -> dict[str, Any]:
     return found
 
 
+ADA = Responder(actor={"id": "Ada"}, part=Part.ACCEPTED, since=NOW)
+
+
 def alarm(name: str, **fields: Any) -> Alarm:
     known: dict[str, Any] = {
         "mode": Mode.ACTUAL,
@@ -157,7 +160,7 @@ def test_a_tag_has_no_position() -> None:
 
 def test_open_alarms_are_told_oldest_first_and_closed_ones_not() -> None:
     known = {
-        "a-2": alarm("a-2", owner={"id": "Ada"}, handling=Handling.ACCEPTED),
+        "a-2": alarm("a-2", responders=(ADA,), handling=Handling.ACCEPTED),
         "a-1": alarm("a-1", tag=None, cause=Cause.WIRED, mode=Mode.TEST),
         "a-0": alarm("a-0", handling=Handling.CLOSED),
     }

@@ -279,6 +279,36 @@ def told(desk: Desk, below: str, body: object, level: float | None = None, **pro
     desk.take(message(below, body, **properties), level)
 
 
+VISIT = {
+    "id": "v-1", "worker": "nurse-7", "risk": "high", "note": "dog in the hall", "code_word_ref": "card 7",
+    "address": {"street": "Dam", "number": "1", "addition": "b", "floor": "3", "postcode": "10", "city": "A"},
+}  # fmt: skip
+DOOR = "v-1: Dam 1 b, floor 3, 10 A, risk high, dog in the hall, code word: card 7"
+
+
+def test_an_alarm_on_a_visit_tells_which_door() -> None:
+    """As it is raised, and as somebody takes it; without an address it says so."""
+    assert f"           visit {DOOR}" in lines(message(f"alarm/{ALARM}/event", {**RAISED, "visit": VISIT}))
+    [taken] = lines(message(f"alarm/{ALARM}/event", {"type": "accepted", "visit": VISIT}))
+    assert taken.endswith(f"accepted 456789ab: visit {DOOR}")
+    [taken] = lines(message(f"alarm/{ALARM}/event", {"type": "accepted", "visit": {"id": "v-1"}}))
+    assert taken.endswith("visit v-1: no address")
+
+
+def test_the_desk_knows_the_door_once_an_event_told_it() -> None:
+    """Also one that began with the state, which has no address; and what changed the alarm since counts."""
+    desk = Desk()
+    told(desk, f"alarm/{ALARM}/event", {**RAISED, "visit": VISIT})
+    told(desk, f"alarm/{ALARM}/state", {**RAISED, "cause": "duress", "visit": {"id": "v-1", "risk": "high"}})
+    assert f"visit {DOOR}" in alarm_lines(desk.alarms[ALARM])
+    assert desk.alarms[ALARM].body["cause"] == "duress"
+    late = Desk()
+    told(late, f"alarm/{ALARM}/state", {"visit": {"id": "v-1"}})
+    assert "visit v-1: no address" in alarm_lines(late.alarms[ALARM])
+    told(late, f"alarm/{ALARM}/event", {"type": "accepted", "visit": VISIT})
+    assert f"visit {DOOR}" in alarm_lines(late.alarms[ALARM])
+
+
 def test_the_desk_puts_an_alarm_together() -> None:
     """Event, state, position and sound of one alarm are one picture, with the latest hops."""
     desk = Desk()

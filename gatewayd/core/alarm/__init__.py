@@ -12,7 +12,7 @@ The rules, with the figures they bind to:
 - After a reboot only wall clocks tell how long ago something was. Where they cannot (one was not known, or
   went back), it was long ago: a press then calls for help, and is never just counted.
 - What is derived (`Raised`: a visit that is overdue) is an alarm of its own. It never counts presses, nor
-  verifies anybody's: a press while it is open raises another.
+  verifies anybody's: a press while it is open raises another, and so may ops.
 - No alarm that is meant is ever closed by the gateway. A test ends with its window, or 10 min after its last
   press where none was announced.
 - Each responder has a part of their own, and none is forgotten: the one of those at it who came first is the
@@ -28,11 +28,12 @@ The rules, with the figures they bind to:
   only if configured. A closed alarm is listened to only where the configuration records a legal basis, which
   is told.
 - Every transition is told as an event and in the retained state; both go before anything else. Deliveries
-  and chunks are noted in the state and wait for its next telling.
+  and chunks are noted in the state and wait for its next telling. Where a visit is, and what ops wrote, must
+  not lie at the broker: the events tell it by which people come to the alarm.
 
 `step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says which
 event may happen when; `model` is the alarm as a value, as it is told; `reading` has it on the disk and back;
-`calling` is about presses, `orders` about commands; `sound` shares out the microphone.
+`calling` is about what calls for help, `orders` about commands; `sound` shares out the microphone.
 """
 
 from gatewayd.core.alarm.events import (

@@ -17,7 +17,7 @@ from gatewayd.core.alarm.events import Commanded, Pressed, Raised, Spent
 from gatewayd.core.alarm.model import SEVERITY, UNKNOWN_BOOT, WIRED, Alarm, Cause, elapsed_s, known
 from gatewayd.core.alarm.table import Handling, Trigger
 from gatewayd.core.alarm.turn import Told, Turn
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import Raise
 from gatewayd.core.model import Auth, Body, Instant, Intent, Mode, Press
 from gatewayd.core.presence import BURST_S
@@ -88,11 +88,16 @@ def _raise(turn: Turn, event: Pressed) -> Alarm:
         press_key=press.press_key,
         decided=event.decided,
         position=event.position,
-        visit=event.visit,
+        visit=_visit(event),
         test_s=None if event.test_s is None else ceil(event.test_s),
     )
     turn.effects.append(Spent(alarm=event.next_alarm_id))
     return _call(turn, alarm, Trigger.RAISED, event.recent)
+
+
+def _visit(event: Pressed) -> Body | None:
+    """Return the visit as the alarm is to tell it: a test sends nobody, and tells nobody's address."""
+    return None if event.press.mode is Mode.TEST else event.visit
 
 
 def _begun(
@@ -134,7 +139,7 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
         tag=alarm.tag and _tag(press),
         press_key=press.press_key,
         cause=Cause.DURESS if duress else alarm.cause,
-        visit=event.visit or alarm.visit,
+        visit=_visit(event) or alarm.visit,
     )
     if gap_s <= EMERGENCY_S:
         told = Told(at=press.heard, id=message)
@@ -180,7 +185,6 @@ def _call(
             "presses": alarm.presses,
             "tag": alarm.tag,
             "worker": alarm.worker,
-            "note": alarm.note,
             "position": alarm.position,
             "recent": list(recent),
             "hops_ms": alarm.hops_ms,
@@ -235,7 +239,7 @@ def raised(turn: Turn, event: Raised) -> None:
     _call(turn, alarm, Trigger.RAISED, event.recent)
 
 
-def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> tuple[Code, str] | None:
+def raised_by_ops(turn: Turn, event: Commanded, order: Raise) -> Refusal:
     """Begin an alarm as ops say. Returns why not; None: it was done."""
     tag = next((tag for tag in turn.settings.tags if order.tag == tag.name), None)
     if order.tag is not None and tag is None:

@@ -189,6 +189,11 @@ class Alarm:
         return self.cancelled is not None or self.cause is Cause.DURESS or not self.presses
 
     @property
+    def for_people(self) -> Body:
+        """What those need who come to it, and what must not lie at the broker: the state leaves it out."""
+        return known({"visit": self.visit, "note": self.note})
+
+    @property
     def hops_ms(self) -> Body:
         """How long after the press was heard the call got how far. A hop that is not known is absent."""
         hops = {
@@ -221,7 +226,6 @@ class Alarm:
                 "cancel": known({"requested_at": self.cancelled, "refused_at": self.cancel_refused}) or None,
                 "worker": self.worker,
                 "visit": self.visit and retainable(self.visit),
-                "note": self.note,
                 "audio": _audio_body(self.audio),
                 "position": self.position,
                 "corroborated_by": list(self.corroborated_by) or None,
@@ -249,7 +253,7 @@ def furthest(alarm: Alarm) -> Handling:
 def retainable(visit: Body) -> Body:
     """Return what of a visit may lie at the broker: never where it is, nor what is said or feared there.
 
-    The events by which people come to an alarm tell all of it (`turn`); they are not retained.
+    The events by which people come to an alarm tell all of it (`Alarm.for_people`); they are not retained.
     """
     return {name: value for name, value in visit.items() if name in _RETAINABLE}
 

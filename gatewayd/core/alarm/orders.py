@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
 from gatewayd.core.alarm import calling, sound
 from gatewayd.core.alarm.escalation import escalate, unattended
@@ -12,7 +12,7 @@ from gatewayd.core.alarm.model import Alarm, Part, Responder, known, later
 from gatewayd.core.alarm.table import TABLE, Trigger
 from gatewayd.core.alarm.turn import Told, Turn
 from gatewayd.core.command import Command, ListenStart, ListenStop, Reply
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import (
     Accept,
     Close,
@@ -32,8 +32,6 @@ from gatewayd.core.uuid7 import derive
 
 RESPONDERS: Final = 50  # of one alarm: a village on its feet; its state must stay a message one can read
 
-# Why not, in a code and in words; None: it was done.
-_Refusal: TypeAlias = tuple[Code, str] | None
 
 _TRIGGER: Final[dict[type[Handle], Trigger]] = {
     Received: Trigger.RECEIVED,
@@ -92,7 +90,7 @@ def close(turn: Turn, alarm: Alarm, order: Close, told: Told) -> None:
     turn.tell(closed, Trigger.CLOSED, body, told)
 
 
-def _handle(turn: Turn, command: Command, order: Handle) -> _Refusal:
+def _handle(turn: Turn, command: Command, order: Handle) -> Refusal:
     alarm = turn.alarms.get(order.alarm)
     if alarm is None or alarm.reviewed is not None:
         return Code.UNKNOWN, f"expected an alarm of this gateway, got {order.alarm}"
@@ -150,7 +148,7 @@ def _responder(alarm: Alarm, actor: Body) -> Responder | None:
 
 def _take_part(
     turn: Turn, alarm: Alarm, order: Accept | Decline | Respond | OnScene, trigger: Trigger, told: Told
-) -> _Refusal:
+) -> Refusal:
     """Note what the actor does about the alarm."""
     actor = told.actor or {}
     before = _responder(alarm, actor)
@@ -174,7 +172,7 @@ def _take_part(
     return None
 
 
-def _note(turn: Turn, alarm: Alarm, order: Note, trigger: Trigger, told: Told) -> _Refusal:
+def _note(turn: Turn, alarm: Alarm, order: Note, trigger: Trigger, told: Told) -> Refusal:
     """Note a text, and that it says no to who asked to cancel."""
     if order.refuses_cancel:
         if alarm.cancelled is None or alarm.cancel_refused is not None:
@@ -184,7 +182,7 @@ def _note(turn: Turn, alarm: Alarm, order: Note, trigger: Trigger, told: Told) -
     return None
 
 
-def _reopen(turn: Turn, alarm: Alarm, told: Told) -> _Refusal:
+def _reopen(turn: Turn, alarm: Alarm, told: Told) -> Refusal:
     """Open a closed alarm again; who was at it has to answer anew."""
     if alarm.mode is Mode.TEST:
         return Code.REFUSED, "expected an alarm that is meant: a test ends with its window"
@@ -212,7 +210,7 @@ def _conflict(alarm: Alarm, trigger: Trigger) -> str:
     return f"expected an alarm that is {allowed}, this one is {alarm.handling}{owner}"
 
 
-def _listen(turn: Turn, actor: Body, order: ListenStart) -> _Refusal:
+def _listen(turn: Turn, actor: Body, order: ListenStart) -> Refusal:
     alarm = turn.alarms.get(order.alarm)
     if alarm is None or not (alarm.open or turn.settings.listen_basis):
         return Code.REFUSED, f"expected an open alarm: nobody is listened to without one, got {order.alarm}"

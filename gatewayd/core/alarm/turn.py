@@ -30,7 +30,7 @@ class Told:
 
 
 _USUAL: Final = Told()
-# By these people come to an alarm who must know the door. Its retained state does not say it.
+# By these people come to an alarm.
 _SENDS_PEOPLE: Final = frozenset(
     {Trigger.RAISED, Trigger.RAISED_AGAIN, Trigger.ESCALATED, Trigger.ACCEPTED, Trigger.RESPONDING}
 )
@@ -101,7 +101,7 @@ class Turn:
                             "type": trigger.type,
                             "mode": alarm.mode.value,
                             "actor": told.actor,
-                            "visit": alarm.visit if trigger in _SENDS_PEOPLE else None,
+                            **(alarm.for_people if trigger in _SENDS_PEOPLE else {}),
                             **body,
                         }
                     ),

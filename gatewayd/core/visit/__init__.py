@@ -2,7 +2,7 @@
 
 Rules:
 - A visit is opened by a command, for now or (`expected_start`) for later; its timer runs 5 to 1,440 min. It
-  is extended by 15 min at a time, from its end, or from now where that is past.
+  is extended until a time, or by 15 min from its end, or from now where that is past.
 - A worker is on one visit at a time: a planned one begins when it is due and the one before is closed.
 - Before its end ops are reminded. So long after it (grace) it is overdue: a pre-alarm begins, which the
   worker's tag tells too where it can. When that has passed, an alarm is raised. Closing, a press of check-out
@@ -15,9 +15,9 @@ Rules:
   ends after 5 min; one that a reboot interrupted has reached its end, and one that was overdue is alarmed at
   once; a planned one begins. A clock that is known in time takes it back.
 - Before a visit begins, what is wrong with the worker's tag is told: none, lost, not known, battery critical.
-- The address, the note and the code word's reference are told in alarms only. They are erased when the visit
-  is closed, and what is left of it `FORGET_S` later. One that was alarmed and never closed is closed and
-  erased `FORGET_S` after its end: the alarm has what there is to know.
+- The address, the note and the code word's reference are told in alarms' events only. They are erased when
+  the visit is closed, and what is left of it `FORGET_S` later. One that was alarmed and never closed is
+  closed and erased `FORGET_S` after its end: the alarm has what there is to know.
 
 `step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says what
 may happen when; `model` is the visit as a value, stored and told; `orders` is what ops may do about one.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final
 
 from gatewayd.core.command import Reply, VisitCommand
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.model import Body, ClockSource, Instant
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.core.visit.events import Effect
@@ -18,9 +18,6 @@ from gatewayd.core.visiting import Close, Extend, Open
 
 EXTENSION_S: Final = 15 * 60.0
 KNOWN_MAX: Final = 1_000  # twenty workers with seven visits a day, for a week
-
-# Why not, in a code and in words; None: it was done.
-_Refusal: TypeAlias = tuple[Code, str] | None
 
 
 def obey(visits: Visits, command: VisitCommand, now: Instant) -> tuple[Visits, tuple[Effect, ...]]:
@@ -36,7 +33,7 @@ def obey(visits: Visits, command: VisitCommand, now: Instant) -> tuple[Visits, t
     return turn.visits, tuple(turn.effects)
 
 
-def _open(turn: Turn, command: VisitCommand, order: Open) -> _Refusal:
+def _open(turn: Turn, command: VisitCommand, order: Open) -> Refusal:
     now = turn.now
     if order.visit in turn.visits:
         return (
@@ -73,7 +70,7 @@ def _open(turn: Turn, command: VisitCommand, order: Open) -> _Refusal:
     return None
 
 
-def _judge(order: Open, start_s: float, now_s: float | None) -> _Refusal:
+def _judge(order: Open, start_s: float, now_s: float | None) -> Refusal:
     """Hold the timer to its bounds, as far as clocks can."""
     if now_s is not None and start_s - now_s > AHEAD_S:
         return Code.INVALID, "expected_start: expected a time within 7 days from now, got a later one"
@@ -86,7 +83,7 @@ def _judge(order: Open, start_s: float, now_s: float | None) -> _Refusal:
     return None
 
 
-def _change(turn: Turn, actor: Body, order: Extend | Close) -> _Refusal:
+def _change(turn: Turn, actor: Body, order: Extend | Close) -> Refusal:
     visit = turn.visits.get(order.visit)
     if visit is None:
         return Code.UNKNOWN, f"expected a visit of this gateway, got {order.visit}"
@@ -102,7 +99,7 @@ def _change(turn: Turn, actor: Body, order: Extend | Close) -> _Refusal:
     return None
 
 
-def _extend(turn: Turn, visit: Visit, order: Extend, actor: Body) -> _Refusal:
+def _extend(turn: Turn, visit: Visit, order: Extend, actor: Body) -> Refusal:
     """Move the end; by 15 min from where it is, or from now where that is past. It may alarm anew."""
     passed_s = visit.passed_s(visit.end_s, turn.now)
     moved_s = EXTENSION_S + max(passed_s, 0.0) if order.end_s is None else order.end_s - visit.end_s
