@@ -10,11 +10,12 @@ from dataclasses import replace
 from gatewayd.config.model import Config
 from gatewayd.core import drill
 from gatewayd.core.alarm.model import WIRED
-from gatewayd.core.command import Actor, DrillCommand, PressWindow, Reply
+from gatewayd.core.command import Actor
 from gatewayd.core.drill import Drills
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.model import Body, Draft, Instant, Intent, Mode, Press
 from gatewayd.core.presence import TagPresence
+from gatewayd.core.upkeep import PressWindow, TestRun
 
 logger = logging.getLogger(__name__)
 
@@ -81,25 +82,22 @@ class Driller:
 
     # --- what ops say ---------------------------------------------------------------------------------------
 
-    def obey(self, command: DrillCommand, meant: Collection[str]) -> Reply:
-        """Carry out a command, and return its answer."""
-        now, order = self._now(), command.order
-        code, message = None, ""
+    def obey(self, order: TestRun | PressWindow, actor: Actor, meant: Collection[str]) -> Refusal:
+        """Carry out an order."""
         if isinstance(order, PressWindow):
-            code, message = self._window(order, meant) or (None, "")
-            if code is None:
-                _log(order, command.actor)
-        elif self._drills.trip is None or not self._drills.trip.running:
+            return self._window(order, actor, meant)
+        if self._drills.trip is None or not self._drills.trip.running:
             self._send()
-        return Reply(id=command.id, at=now, code=code, message=message, known=True)
+        return None
 
-    def _window(self, order: PressWindow, meant: Collection[str]) -> tuple[Code, str] | None:
+    def _window(self, order: PressWindow, actor: Actor, meant: Collection[str]) -> Refusal:
         strangers = [tag for tag in order.tags if tag not in self._tags and tag != WIRED]
         if strangers:
             return Code.UNKNOWN, f"tags: expected tags of this gateway, got {', '.join(strangers)[:200]}"
         if order.for_s and (alarmed := [tag for tag in order.tags if tag in meant]):
             return Code.CONFLICT, f"tags: expected none with an open alarm, got {', '.join(alarmed)[:200]}"
         self._take(self._drills.open(order.tags, order.for_s, self._now(), order.mode))
+        _log(order, actor)
         return None
 
     # --- the way to the broker and back ---------------------------------------------------------------------

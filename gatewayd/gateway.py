@@ -19,6 +19,7 @@ from gatewayd.core import command, desk, payload, topic, visit
 from gatewayd.core.alarm.model import WIRED
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
+from gatewayd.core.fields import Refusal
 from gatewayd.core.model import (
     Advertisement,
     Body,
@@ -34,6 +35,7 @@ from gatewayd.core.model import (
     Told,
 )
 from gatewayd.core.next_ids import NextIds, Seeds
+from gatewayd.core.upkeep import Assign, Locate, Revoke
 from gatewayd.core.uuid7 import RANDOM_BYTES, uuid7
 from gatewayd.driller import Driller
 from gatewayd.listener import Listener
@@ -61,6 +63,7 @@ from gatewayd.records import (
 from gatewayd.supervisor import Supervisor
 from gatewayd.uplink import Batch
 from gatewayd.visits import VisitWatch
+from gatewayd.wearers import Wearers
 from gatewayd.whereabouts import Whereabouts
 
 logger = logging.getLogger(__name__)
@@ -105,6 +108,7 @@ class Gateway:
         self._stamper = payload.Stamper(run)
         self._alarms: alarms.Alarms = {}
         self._visits = VisitWatch(now=now)
+        self._wearers = Wearers()
         self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
         self._whereabouts = Whereabouts(config, now=now)
@@ -132,6 +136,7 @@ class Gateway:
 
     def configure(self, config: Config) -> None:
         """Work with a configuration from now on. What is known of tags that stay is kept."""
+        self._configured, config = config, self._wearers.applied(config)
         self._config = config
         self._visits.configure(config)
         self._whereabouts.configure(config)
@@ -188,6 +193,8 @@ class Gateway:
         self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
         self._replies = {**read(REPLY, records, desk.from_json), **self._replies}
         self._visits.restore(records)
+        self._wearers.restore(records)
+        self.configure(self._configured)
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
@@ -198,6 +205,7 @@ class Gateway:
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
         records |= self._announcer.records
+        records |= self._wearers.records
         records[DRILL, ONLY] = self.driller.record
         records |= self._whereabouts.record(anew=True)
         self._store(records, self.supervisor.record.save(self._now()))
@@ -329,11 +337,26 @@ class Gateway:
             incoming,
             self._now(),
             self._settings,
-            drill=lambda given: self.driller.obey(given, self._meant),
+            upkeep=self._upkeep,
         )
         self._alarms, self._visits.known, self._replies = known.alarms, known.visits, known.replies
         self._carry_out(effects)
         self.notary.asked(incoming, effects)
+
+    def _upkeep(self, given: command.UpkeepCommand) -> Refusal:
+        """Carry out what is about the gateway and its tags; return why not."""
+        match given.order:
+            case Locate():
+                alarmed, visiting = self.open_alarms > 0, self._visits.any_begun
+                return self._whereabouts.locate(given.order, alarmed=alarmed, visiting=visiting)
+            case Assign() | Revoke():
+                refusal = self._wearers.obey(given.order, given.actor, self._configured, self._meant)
+                if refusal is None:
+                    self.sender.send(Batch(records=self._wearers.records))
+                    self.configure(self._configured)
+                return refusal
+            case _:
+                return self.driller.obey(given.order, given.actor, self._meant)
 
     @property
     def tests(self) -> Body:

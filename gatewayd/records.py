@@ -21,7 +21,8 @@ VISIT: Final = "visit"
 DRILL: Final = drill.KIND
 PLACE: Final = "place"  # the position known last
 ANNOUNCED: Final = "announced"  # each topic that Home Assistant was ever told
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, VISIT, DRILL, PLACE, ANNOUNCED)
+WEARER: Final = "wearer"  # who wears a tag, as ops say
+RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, VISIT, DRILL, PLACE, ANNOUNCED, WEARER)
 ONLY: Final = "last"  # the key of a kind that has one record
 
 RecordKey: TypeAlias = tuple[str, str]

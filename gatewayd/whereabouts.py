@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from gatewayd.config.model import Config
 from gatewayd.core import owntracks, topic
 from gatewayd.core.alarm import Alarm
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Subject
 from gatewayd.core.track import Track
+from gatewayd.core.upkeep import Locate
 from gatewayd.records import ONLY, PLACE
 
 
@@ -18,6 +20,8 @@ class Whereabouts:
     def __init__(self, config: Config, *, now: Callable[[], Instant]) -> None:
         self._now = now
         self._track = Track()
+        self._located = Locate(every_s=1, for_s=0)
+        self._located_until_s = 0.0  # CLOCK_MONOTONIC
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -46,8 +50,9 @@ class Whereabouts:
     def due(self, where: Body, alarms: Iterable[Alarm], *, visiting: bool) -> Iterator[Draft]:
         """The message on `position`, and OwnTracks', when they are due; they count as told then."""
         now = self._now()
-        followed = self._publish == "always" or (self._publish == "visit" and visiting)
-        if not self._track.due(now, alarms=alarms, followed=followed):
+        followed = self._followed(visiting)
+        located_s = self._located.every_s if now.mono_s < self._located_until_s else None
+        if not self._track.due(now, alarms=alarms, followed=followed, located_s=located_s):
             return
         yield Draft(
             topic=topic.POSITION,
@@ -59,6 +64,19 @@ class Whereabouts:
         told = owntracks.location(where, self._owntracks, self._gateway, now)
         if told is not None:
             yield told
+
+    def _followed(self, visiting: bool) -> bool:
+        return self._publish == "always" or (self._publish == "visit" and visiting)
+
+    def locate(self, order: Locate, *, alarmed: bool, visiting: bool) -> Refusal:
+        """Tell positions as often as ops ask, where they may leave at all."""
+        if order.for_s and not (alarmed or self._followed(visiting)):
+            return (
+                Code.REFUSED,
+                f"expected an open alarm: positions leave as [gps] publish = {self._publish} says",
+            )
+        self._located, self._located_until_s = order, self._now().mono_s + order.for_s
+        return None
 
     # --- across restarts ------------------------------------------------------------------------------------
 

@@ -52,6 +52,9 @@ _COMMAND = {
     "visit/open": "visit_open",
     "visit/extend": "visit_extend",
     "visit/close": "visit",
+    "locate": "locate",
+    "tag/assign": "tag_assign",
+    "tag/revoke": "tag",
     "coverage/get": "coverage_get",
 }
 

@@ -225,7 +225,8 @@ def test_an_alarm_is_told_on_its_own_topic() -> None:
 
 def test_a_retained_topic_tells_no_address() -> None:
     """However deep it lies; an event, which passes, may."""
-    visit = {"id": "v-1", "address": {"street": "Kerkstraat", "number": 12}}
+    address = {"street": "Kerkstraat", "number": "12"}
+    visit = {"id": "v-1", "worker": "w-1", "expected_end_at": ENVELOPE["at"], "address": address}
     assert published(f"alarm/{ALARM}/event", {**EVENT, "visit": visit})
     tag = {**ENVELOPE, "state": "seen", "heard_since_start": True, "started_at": ENVELOPE["at"]}
     assert published("tag/t-1", tag)

@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "logbook": {"core"},
     "driller": {"core", "config"},
     "visits": {"core", "config", "records"},
+    "wearers": {"core", "config", "records"},
     "whereabouts": {"core", "config", "records"},
     "gateway": {
         "core", "config", "announcer", "driller", "listener", "logbook", "near", "notary", "recorder",
-        "records", "supervisor", "uplink", "visits", "whereabouts",
+        "records", "supervisor", "uplink", "visits", "wearers", "whereabouts",
     },
     "timekeeper": {"edge"},
     "app": {"core", "config", "edge", "uplink", "gateway", "caretaker", "records", "timekeeper"},

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from gatewayd.core import fields, handling, payload, topic, visiting
+from gatewayd.core import fields, handling, payload, topic, upkeep, visiting
 from gatewayd.core.fields import NAME_LENGTH, Code, Fields, Refused
 from gatewayd.core.handling import Handle, Raise
-from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass, Mode
+from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass
+from gatewayd.core.upkeep import UpkeepOrder
 from gatewayd.core.visiting import VisitOrder
 
 LARGEST_BYTES: Final = 64 * 1024  # a command is some hundred bytes; a broker would pass 256 MB
 ID_LENGTH: Final = 128  # characters of a command's id: a UUID has 36, a URN some more
 LONGEST_LISTEN_S: Final = 3_600  # a listener who forgot to stop is cut off after an hour
-LONGEST_WINDOW_S: Final = 3_600  # while one is open a press calls nobody: a team tests within an hour
-WINDOW_TAGS: Final = 1_000  # more than any gateway has
 TOPIC_LENGTH: Final = 256  # bytes of a response topic
 
 
@@ -66,22 +65,6 @@ class ListenStop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestRun:
-    """`test/run`: try the way to the broker and back now; health tells how it went."""
-
-    __test__ = False  # to pytest, which takes what is called Test for one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PressWindow:
-    """`test/press_window`: presses of these tags are tests for so long from now; 0: no more."""
-
-    tags: tuple[str, ...]
-    for_s: int
-    mode: Mode = Mode.TEST  # or an exercise, which is done like an alarm that is meant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageGet:
     """`coverage/get`: was this tag heard then? A question: without effect, and answered anew each time."""
 
@@ -103,21 +86,21 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrillCommand:
-    """A command about tests, which no alarm hears of."""
-
-    id: str  # the idempotency key
-    actor: Actor
-    order: TestRun | PressWindow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitCommand:
     """The same of a visit."""
 
     id: str
     actor: Actor
     order: VisitOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpkeepCommand:
+    """The same about the gateway and its tags."""
+
+    id: str
+    actor: Actor
+    order: UpkeepOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +131,7 @@ class Reply:
         )
 
 
-def read(incoming: Incoming, now: Instant) -> Command | VisitCommand | DrillCommand | CoverageGet | Reply:
+def read(incoming: Incoming, now: Instant) -> Command | VisitCommand | UpkeepCommand | CoverageGet | Reply:
     """Return the command or question that came in, or the reply that refuses it.
 
     Never raises, whatever the bytes are.
@@ -169,8 +152,8 @@ def read(incoming: Incoming, now: Instant) -> Command | VisitCommand | DrillComm
         return Reply(id=command_id, at=now, code=refused.code, message=refused.message)
     if isinstance(order, CoverageGet):
         return order
-    if isinstance(order, TestRun | PressWindow):
-        return DrillCommand(id=command_id, actor=actor, order=order)
+    if isinstance(order, UpkeepOrder):
+        return UpkeepCommand(id=command_id, actor=actor, order=order)
     if isinstance(order, VisitOrder):
         return VisitCommand(id=command_id, actor=actor, order=order)
     return Command(id=command_id, actor=actor, order=order)
@@ -219,25 +202,6 @@ def _listen_stop(_body: Fields) -> ListenStop:
     return ListenStop()
 
 
-def _test_run(_body: Fields) -> TestRun:
-    return TestRun()
-
-
-def _press_window(body: Fields) -> PressWindow:
-    tags, for_s = body.get("tags"), body.get("for_s")
-    if not isinstance(tags, list) or not 1 <= len(tags) <= WINDOW_TAGS:
-        raise fields.wrong("tags", f"a list of 1 to {WINDOW_TAGS} tags' ids", tags)
-    names = [tag for tag in tags if isinstance(tag, str) and topic.is_id(tag)]
-    if len(names) != len(tags):
-        raise fields.wrong("tags", "tags' ids", tags)
-    if not isinstance(for_s, int) or isinstance(for_s, bool) or not 0 <= for_s <= LONGEST_WINDOW_S:
-        raise fields.wrong("for_s", f"a whole number of seconds from 0 to {LONGEST_WINDOW_S}", for_s)
-    mode = body.get("mode")
-    if mode not in (None, Mode.TEST, Mode.EXERCISE):
-        raise fields.wrong("mode", f"{Mode.TEST} or {Mode.EXERCISE}", mode)
-    return PressWindow(tags=tuple(names), for_s=for_s, mode=Mode(mode or Mode.TEST))
-
-
 def _coverage_get(body: Fields) -> CoverageGet:
     at = fields.optional_text(body, "at", NAME_LENGTH)
     return CoverageGet(
@@ -247,15 +211,14 @@ def _coverage_get(body: Fields) -> CoverageGet:
     )
 
 
-_Read: TypeAlias = Order | VisitOrder | TestRun | PressWindow | CoverageGet
+_Read: TypeAlias = Order | VisitOrder | UpkeepOrder | CoverageGet
 _ORDERS: Final[Mapping[str, Callable[[Fields], _Read]]] = MappingProxyType(
     {
         **handling.READERS,
         "listen/start": _listen_start,
         "listen/stop": _listen_stop,
-        "test/run": _test_run,
-        "test/press_window": _press_window,
         **visiting.READERS,
+        **upkeep.READERS,
         "coverage/get": _coverage_get,
     }
 )

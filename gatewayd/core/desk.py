@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 from gatewayd.core import payload, visit
 from gatewayd.core.alarm import Alarms, Commanded, Effect, Publish, Settings, step
 from gatewayd.core.alarm.model import elapsed_s
-from gatewayd.core.command import CoverageGet, DrillCommand, Incoming, Order, Reply, VisitCommand, read
+from gatewayd.core.command import CoverageGet, Incoming, Order, Reply, UpkeepCommand, VisitCommand, read
 from gatewayd.core.coverage import Record
 from gatewayd.core.coverage import answer as coverage
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import Raise
 from gatewayd.core.model import Body, ClockSource, Instant
 from gatewayd.core.visit import Visits
@@ -65,11 +65,11 @@ def answer(
     now: Instant,
     settings: Settings,
     *,
-    drill: Callable[[DrillCommand], Reply],
+    upkeep: Callable[[UpkeepCommand], Refusal],
 ) -> tuple[Known, tuple[Wanted, ...]]:
     """Carry out and answer what came in below `cmd/`. Never raises, whatever it is.
 
-    `drill` carries out what is about tests.
+    `upkeep` carries out what is about the gateway and its tags.
 
     As with `step`, everything asked to be published and saved belongs into one transaction.
     """
@@ -81,8 +81,9 @@ def answer(
     if isinstance(command, Reply):
         return known, (_publish(command, incoming),)
     effects: tuple[Effect | visit.Effect, ...]
-    if isinstance(command, DrillCommand):
-        effects = (drill(command),)
+    if isinstance(command, UpkeepCommand):
+        code, message = upkeep(command) or (None, "")
+        effects = (Reply(id=command.id, at=now, code=code, message=message, known=True),)
     elif isinstance(command, VisitCommand):
         visits, effects = visit.obey(known.visits, command, now)
         known = replace(known, visits=visits)

@@ -119,16 +119,19 @@ class Track:
         """Up to two positions before the newest, oldest first, at least 5 s apart."""
         return tuple(self._kept)[:-1]
 
-    def due(self, now: Instant, *, alarms: Iterable[Alarm], followed: bool) -> bool:
+    def due(
+        self, now: Instant, *, alarms: Iterable[Alarm], followed: bool, located_s: float | None = None
+    ) -> bool:
         """Whether the `position` topic is to be told now; if so it counts as told.
 
-        `followed`: where the gateway is leaves it without an alarm, too.
+        `followed`: where the gateway is leaves it without an alarm, too; `located_s`: as often as ops ask.
         """
         calls_s = [elapsed_s(alarm.called, now) for alarm in alarms if alarm.open]
-        every_s = (
-            ALARM_EVERY_S if min(calls_s, default=POSITION_DENSE_S) < POSITION_DENSE_S else FOLLOWED_EVERY_S
-        )
-        if not (calls_s or followed) or now.mono_s - self._told_s < every_s:
+        every_s = [] if located_s is None else [located_s]
+        if calls_s or followed:
+            dense = min(calls_s, default=POSITION_DENSE_S) < POSITION_DENSE_S
+            every_s.append(ALARM_EVERY_S if dense else FOLLOWED_EVERY_S)
+        if not every_s or now.mono_s - self._told_s < min(every_s):
             return False
         self._told_s = now.mono_s
         return True

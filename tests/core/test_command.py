@@ -20,19 +20,17 @@ from gatewayd.core.command import (
     Actor,
     Command,
     CoverageGet,
-    DrillCommand,
     Incoming,
     ListenStart,
     ListenStop,
-    PressWindow,
     Reply,
-    TestRun,
+    UpkeepCommand,
     VisitCommand,
     read,
 )
 from gatewayd.core.coverage import Record
 from gatewayd.core.desk import REMEMBER_MAX, REMEMBER_S, ForgetReply, SaveReply, answer
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import (
     Accept,
     Close,
@@ -50,6 +48,7 @@ from gatewayd.core.handling import (
 )
 from gatewayd.core.model import ClockSource, Draft, Instant, Keep, Mode, Press, Tag, TagEvent
 from gatewayd.core.supervision import Ear, Hearing
+from gatewayd.core.upkeep import Assign, Locate, PressWindow, Revoke, TestRun, UpkeepOrder
 from gatewayd.core.uuid7 import uuid7
 from gatewayd.core.visit import Visits
 
@@ -69,7 +68,7 @@ def incoming(name: str = "alarm/accept", *, retained: bool = False, **more: Any)
 
 
 def refused(
-    found: Command | VisitCommand | DrillCommand | CoverageGet | Reply,
+    found: Command | VisitCommand | UpkeepCommand | CoverageGet | Reply,
 ) -> tuple[str | None, Code | None, str]:
     assert isinstance(found, Reply)
     return found.id, found.code, found.message
@@ -148,13 +147,18 @@ def test_a_command_is_read(name: str, more: dict[str, Any], order: object, schem
             PressWindow(tags=("t-1",), for_s=60, mode=Mode.EXERCISE),
             "press_window",
         ),
+        ("locate", {}, Locate(every_s=5, for_s=600), "locate"),
+        ("locate", {"every_s": 1, "for_s": 0}, Locate(every_s=1, for_s=0), "locate"),
+        ("tag/assign", {"tag": "t-1", "worker": "w-1"}, Assign(tag="t-1", worker="w-1"), "tag_assign"),
+        ("tag/assign", {"tag": "t-1"}, Assign(tag="t-1"), "tag_assign"),
+        ("tag/revoke", {"tag": "t-1"}, Revoke(tag="t-1"), "tag"),
     ],
 )
-def test_a_command_about_tests_is_read(
-    name: str, more: dict[str, Any], order: TestRun | PressWindow, schema: str
+def test_a_command_about_the_gateway_is_read(
+    name: str, more: dict[str, Any], order: UpkeepOrder, schema: str
 ) -> None:
     check(f"#/$defs/command/$defs/{schema}", fields(**more))
-    assert read(incoming(name, **more), NOW) == DrillCommand(
+    assert read(incoming(name, **more), NOW) == UpkeepCommand(
         id="c-1", actor=Actor(id="desk-3", name="Ada"), order=order
     )
 
@@ -323,17 +327,18 @@ class Desk:
         self.replies: desk.Replies = {}
         self.record = Record([Tag(name="t-1", format="bthome")], Ear(hearing=Hearing.HEARS, since_s=0.0), NOW)
         self.effects: tuple[object, ...] = ()
-        self.drilled: list[DrillCommand] = []
+        self.kept_up: list[UpkeepCommand] = []
+        self.refusal: Refusal = None
 
-    def drill(self, command: DrillCommand) -> Reply:
+    def upkeep(self, command: UpkeepCommand) -> Refusal:
         """Note the command."""
-        self.drilled.append(command)
-        return Reply(id=command.id, at=NOW, known=True)
+        self.kept_up.append(command)
+        return self.refusal
 
     def ask(self, command: Incoming, now: Instant = NOW) -> Draft:
         """Answer the command; return the reply."""
         known = desk.Known(alarms=self.alarms, visits=self.visits, replies=self.replies, record=self.record)
-        known, self.effects = answer(known, command, now, SETTINGS, drill=self.drill)
+        known, self.effects = answer(known, command, now, SETTINGS, upkeep=self.upkeep)
         self.alarms, self.visits, self.replies = known.alarms, known.visits, known.replies
         drafts = [effect.draft for effect in self.effects if isinstance(effect, Publish)]
         [reply] = [draft for draft in drafts if draft.topic == topic.REPLY]
@@ -411,13 +416,20 @@ def test_a_reply_is_forgotten_after_a_day_without_another_command() -> None:
     )
 
 
-def test_a_command_about_tests_has_its_effect_once() -> None:
-    """The same id again gets the same reply."""
+def test_a_command_about_the_gateway_has_its_effect_once() -> None:
+    """The same id again gets the same reply, also where that refused."""
     ops = Desk()
     for _ in range(2):
         assert ops.ask(incoming("test/run")).body["ok"]
-    assert ops.drilled == [DrillCommand(id="c-1", actor=Actor(id="desk-3", name="Ada"), order=TestRun())]
+    assert ops.kept_up == [UpkeepCommand(id="c-1", actor=Actor(id="desk-3", name="Ada"), order=TestRun())]
     assert set(ops.replies) == {"c-1"}
+    ops.refusal = (Code.UNKNOWN, "expected another tag")
+    for _ in range(2):
+        assert ops.ask(incoming("tag/revoke", id="c-2", tag="t-9")).body["error"] == {
+            "code": "unknown",
+            "message": "expected another tag",
+        }
+    assert len(ops.kept_up) == 2
 
 
 def test_a_reply_whose_age_nobody_knows_is_kept() -> None:

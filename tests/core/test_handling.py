@@ -28,9 +28,9 @@ from gatewayd.core.alarm import (
     retell,
 )
 from gatewayd.core.alarm.orders import RESPONDERS
-from gatewayd.core.command import Actor, Command, DrillCommand, Incoming, Reply
+from gatewayd.core.command import Actor, Command, Incoming, UpkeepCommand
 from gatewayd.core.coverage import Record
-from gatewayd.core.fields import Code
+from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import (
     Accept,
     Close,
@@ -574,8 +574,8 @@ ORDERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def no_drill(command: DrillCommand) -> Reply:
-    """No command here is about tests."""
+def no_upkeep(command: UpkeepCommand) -> Refusal:
+    """No command here is about the gateway."""
     raise AssertionError(command)
 
 
@@ -597,7 +597,7 @@ def test_every_command_has_its_effect_once_and_a_bad_one_none(
     def ask(incoming: Incoming) -> tuple[Any, bool]:
         nonlocal known
         before = known
-        known, effects = desk.answer(known, incoming, world.now, world.settings, drill=no_drill)
+        known, effects = desk.answer(known, incoming, world.now, world.settings, upkeep=no_upkeep)
         drafts = [effect.draft for effect in effects if isinstance(effect, Publish)]
         [reply] = [draft.body for draft in drafts if draft.topic == topic.REPLY]
         return reply, known == before and len(effects) == 1
