@@ -177,9 +177,9 @@ class Gateway:
     def restore_late(self, records: Records) -> None:
         """Take what the disk says after we had to begin without it."""
         self._restore(records)
-        self._watch_visits()
         for known in read(ALARM, records, alarms.from_json).values():
             self._step(alarms.Adopted(alarm=known))
+        self._watch_visits()  # after the alarms: one of them may be hushed
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
 
     def _restore(self, records: Records) -> None:

@@ -131,6 +131,9 @@ def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
 # --- what they say ------------------------------------------------------------------------------------------
 
 
+ON_VISIT = {"id": "v-1", "worker": "nurse-1", "expected_end_at": "2026-03-01T12:30:00.000Z"}
+
+
 def test_a_message_of_the_contract_passes() -> None:
     """On its topic, whole or below the base; with fields of a later version."""
     assert published(f"alarm/{ALARM}/event", EVENT) == EVENT
@@ -152,7 +155,8 @@ def test_a_message_of_the_contract_passes() -> None:
         {"position": {"trusted": True, "subject": "worker", "method": "gnss"}}, {"cause": "wired"},
         {"position": {"trusted": True, "subject": "hub", "method": "gnss", "lat": 1}},
         {"type": "closed"}, {"type": "closed", "outcome": "real"}, {"type": "accepted"}, {"type": "position"},
-        {"type": "audio_unavailable"}, {"type": "corroborated"},
+        {"type": "audio_unavailable"}, {"type": "corroborated"}, {"cause": "overdue"},
+        {"type": "received", "actor": {"id": "ada"}, "visit": ON_VISIT}, {"visit": {**ON_VISIT, "id": ""}},
     ],
     ids=str,
 )  # fmt: skip

@@ -767,6 +767,18 @@ async def test_who_was_made_to_press_is_not_given_away_when_time_is_up(meaning: 
     assert [event["cause"] for event in room.disk.events("raised")][-1] == "overdue"
 
 
+async def test_nor_by_a_gateway_that_is_started_meanwhile_and_whose_disk_answers_late() -> None:
+    room = Room(more="duress_on = long")
+    room.gateway.restore({})
+    visit_opened(room)
+    room.press(1, event=4)
+    again = Room(more="duress_on = long", now_s=room.now_s + 660)
+    again.gateway.restore({})
+    again.gateway.restore_late(room.disk.records)
+    assert visit_told(again)[-1]["event"] == "overdue"
+    assert (again.told, again.shown) == ([], [])
+
+
 async def test_a_time_that_is_up_again_is_told_while_the_alarm_of_the_first_is_open(room: Room) -> None:
     """Extended after its alarm: nobody pressed anything that had to look like a check-out."""
     visit_opened(room)

@@ -240,7 +240,7 @@ def test_what_no_press_called_for_is_an_alarm_all_the_same(world: World) -> None
 
 
 def test_raised_twice_under_one_id_it_has_one_effect(world: World) -> None:
-    event = Raised(alarm=world.new_id(), cause=Cause.OVERDUE, at=world.now, worker="w-1")
+    event = Raised(alarm=world.new_id(), cause=Cause.OVERDUE, at=world.now, worker="w-1", visit=VISIT)
     assert world.do(event) != ()
     assert world.do(event) == ()
 

@@ -87,6 +87,9 @@ async def test_an_overdue_visit_raises_an_alarm_also_offline_and_after_a_kill(fo
         assert raised["visit"]["address"] == WHERE
         await ops.until("the visit's state", lambda: visit(ops, name)[-1].get("alarm") == raised["alarm"])
         assert ops.state(raised["alarm"])["visit"]["id"] == name
+        assert (await ops.command("alarm/accept", alarm=raised["alarm"]))["ok"]
+        await ops.until("the door for who takes it", lambda: ops.events("accepted"))
+        assert ops.events("accepted")[0]["visit"]["address"] == WHERE
         lasting = (*ops.of(Kind.VISIT), *ops.of(Kind.ALARM_STATE))
         assert not any(b"Lindengracht" in each.payload for each in lasting)
 

@@ -6,10 +6,8 @@ Whatever was damaged on the way is refused with what was expected; nothing is gu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from gatewayd.core import payload
 from gatewayd.core.alarm.model import (
@@ -27,11 +25,10 @@ from gatewayd.core.alarm.table import Handling
 from gatewayd.core.command import LARGEST_BYTES
 from gatewayd.core.handling import Outcome
 from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
-from gatewayd.core.uuid7 import derive, is_uuid
+from gatewayd.core.reader import Reader
+from gatewayd.core.uuid7 import derive
 
 NESTING: Final = 8  # levels below a state message's top; its own deepest, a gap in `audio.gaps`, is the third
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def to_json(alarm: Alarm) -> str:
@@ -77,7 +74,7 @@ def adopt(data: bytes) -> Alarm:
 def _adopt(found: object) -> Alarm:
     if not isinstance(found, dict):
         raise ValueError(f"expected an alarm state, got {type(found).__name__}")
-    clock = _Reader(_Reader(found).object("clock"))
+    clock = Reader(Reader(found).object("clock"))
     then = Instant(
         boot=UNKNOWN_BOOT,
         mono_s=0.0,
@@ -106,9 +103,9 @@ def _with_instants(key: str, value: payload.Plain, then: Instant, levels: int) -
 
 
 def _read(body: Body) -> Alarm:
-    state, local = _Reader(body), _Reader(_Reader(body).object("local"))
-    delivery, cancel = _Reader(state.object("delivery")), _Reader(state.object("cancel"))
-    escalation = _Reader(state.object("escalation"))
+    state, local = Reader(body), Reader(Reader(body).object("local"))
+    delivery, cancel = Reader(state.object("delivery")), Reader(state.object("cancel"))
+    escalation = Reader(state.object("escalation"))
     alarm = state.uuid("alarm")
     opened, updated = state.instant("opened_at"), state.instant("updated_at")
     police = body.get("police")
@@ -134,12 +131,12 @@ def _read(body: Body) -> Alarm:
         worker=state.optional_text("worker"),
         visit=local.object("visit") or state.object("visit") or None,
         note=local.optional_text("note"),
-        responders=tuple(_responder(_Reader(each)) for each in state.objects("responders")),
+        responders=tuple(_responder(Reader(each)) for each in state.objects("responders")),
         waiting=escalation.optional_instant("waiting_at"),
         level=escalation.number("level"),
         cancelled=cancel.optional_instant("requested_at"),
         cancel_refused=cancel.optional_instant("refused_at"),
-        audio=_audio(_Reader(state.object("audio"))),
+        audio=_audio(Reader(state.object("audio"))),
         position=state.object("position") or None,
         positioned=local.optional_instant("positioned"),
         corroborated_by=state.texts("corroborated_by"),
@@ -155,15 +152,15 @@ def _read(body: Body) -> Alarm:
     )
 
 
-def _tag(state: _Reader) -> Body | None:
+def _tag(state: Reader) -> Body | None:
     tag = state.object("tag")
     if not tag:
         return None
-    _Reader(tag).text("id")
+    Reader(tag).text("id")
     return tag
 
 
-def _responder(responder: _Reader) -> Responder:
+def _responder(responder: Reader) -> Responder:
     return Responder(
         actor=responder.actor("actor"),
         part=responder.choice("state", Part),
@@ -172,7 +169,7 @@ def _responder(responder: _Reader) -> Responder:
     )
 
 
-def _audio(audio: _Reader) -> Audio:
+def _audio(audio: Reader) -> Audio:
     return Audio(
         state=audio.choice("state", AudioState),
         recorded_in=audio.optional_text("recorded_in"),
@@ -184,81 +181,3 @@ def _audio(audio: _Reader) -> Audio:
         reason=audio.optional_text("reason"),
         gaps=audio.objects("gaps"),
     )
-
-
-class _Reader:
-    """Takes fields out of an object that may be damaged; ValueError says which one and what was expected."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-
-    def _wrong(self, key: str, expected: str) -> ValueError:
-        return ValueError(f"{key}: expected {expected}, got {repr(self._body.get(key))[:80]}")
-
-    def text(self, key: str) -> str:
-        value = self._body.get(key)
-        if not isinstance(value, str):
-            raise self._wrong(key, "a text")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return self.text(key) if key in self._body else None
-
-    def uuid(self, key: str) -> str:
-        value = self.text(key)
-        if not is_uuid(value):
-            raise self._wrong(key, "a UUID")
-        return value
-
-    def choice(self, key: str, kind: type[_Choice]) -> _Choice:
-        try:
-            return kind(self.text(key))
-        except ValueError:
-            raise self._wrong(key, f"one of {', '.join(kind)}") from None
-
-    def number(self, key: str) -> int:
-        value = self._body.get(key)
-        if not isinstance(value, int) or value < 0:
-            raise self._wrong(key, "a whole number from 0")
-        return value
-
-    def optional_number(self, key: str) -> int | None:
-        return self.number(key) if key in self._body else None
-
-    def instant(self, key: str) -> Instant:
-        value = self._body.get(key)
-        if not isinstance(value, Instant):
-            raise self._wrong(key, "a time")
-        return value
-
-    def optional_instant(self, key: str) -> Instant | None:
-        return self.instant(key) if key in self._body else None
-
-    def actor(self, key: str) -> Body:
-        actor = self.object(key)
-        _Reader(actor).text("id")
-        return actor
-
-    def optional_actor(self, key: str) -> Body | None:
-        return self.actor(key) if key in self._body else None
-
-    def object(self, key: str) -> Body:
-        """Return the object, an empty one where there is none."""
-        value = self._body.get(key, {})
-        if not isinstance(value, Mapping):
-            raise self._wrong(key, "an object")
-        return value
-
-    def objects(self, key: str) -> tuple[Body, ...]:
-        """Return the objects of a list, none where there is none."""
-        value = self._body.get(key, [])
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list")
-        return tuple(item for item in value if isinstance(item, Mapping))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return the texts of a list, none where there is none."""
-        value = self._body.get(key, [])
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list")
-        return tuple(str(item) for item in value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from gatewayd.core import payload
 from gatewayd.core.alarm.model import UNKNOWN_BOOT, known
 from gatewayd.core.model import Body, ClockSource, Instant, Json
-from gatewayd.core.uuid7 import is_uuid
+from gatewayd.core.reader import Reader
 from gatewayd.core.visit.table import VisitState
 from gatewayd.core.visiting import Risk
 
@@ -19,7 +19,6 @@ LONGEST_S: Final = 1_440 * 60.0
 AHEAD_S: Final = 7 * 24 * 3600.0  # a week's plan; what is further ahead is a mistyped date
 
 _BETTER: Final = {source: rank for rank, source in enumerate(ClockSource)}  # best first
-_T = TypeVar("_T")
 
 
 class Doubt(StrEnum):
@@ -146,58 +145,46 @@ def _said(wall_s: float) -> Instant:
 def to_json(visit: Visit) -> str:
     """Return the visit as it is stored."""
     return payload.dump(
-        {
-            "id": visit.id,
-            "worker": visit.worker,
-            "state": visit.state.value,
-            "seed": visit.seed,
-            "start_s": visit.start_s,
-            "end_s": visit.end_s,
-            "anchor": visit.anchor,
-            "address": visit.address,
-            "note": visit.note,
-            "risk": None if visit.risk is None else visit.risk.value,
-            "code_word_ref": visit.code_word_ref,
-            "doubts": [doubt.value for doubt in visit.doubts],
-            "checked": visit.checked,
-            "alarm": visit.alarm,
-            "closed": visit.closed,
-        }
+        known(
+            {
+                "id": visit.id,
+                "worker": visit.worker,
+                "state": visit.state.value,
+                "seed": visit.seed,
+                "start_s": visit.start_s,
+                "end_s": visit.end_s,
+                "anchor": visit.anchor,
+                "address": visit.address,
+                "note": visit.note,
+                "risk": None if visit.risk is None else visit.risk.value,
+                "code_word_ref": visit.code_word_ref,
+                "doubts": [doubt.value for doubt in visit.doubts],
+                "checked": visit.checked,
+                "alarm": visit.alarm,
+                "closed": visit.closed,
+            }
+        )
     )
 
 
 def from_json(text: str) -> Visit:
     """Return the visit `to_json` stored. ValueError that says what was expected when it is damaged."""
     body = payload.load(text)
-    seed, risk = _needed(body, "seed", str), _optional(body, "risk", str)
-    if not is_uuid(seed):
-        raise ValueError(f"seed: expected a UUID, got {seed[:80]!r}")
-    start_s = body.get("start_s")
+    stored = Reader(body)
     return Visit(
-        id=_needed(body, "id", str),
-        worker=_needed(body, "worker", str),
-        state=VisitState(_needed(body, "state", str)),
-        seed=seed,
-        start_s=None if start_s is None else _needed(body, "start_s", float),
-        end_s=_needed(body, "end_s", float),
-        anchor=_needed(body, "anchor", Instant),
-        address=_optional(body, "address", dict),
-        note=_optional(body, "note", str),
-        risk=None if risk is None else Risk(risk),
-        code_word_ref=_optional(body, "code_word_ref", str),
-        doubts=tuple(Doubt(str(each)) for each in _needed(body, "doubts", list)),
-        checked=_needed(body, "checked", bool),
-        alarm=_optional(body, "alarm", str),
-        closed=_optional(body, "closed", Instant),
+        id=stored.text("id"),
+        worker=stored.text("worker"),
+        state=stored.choice("state", VisitState),
+        seed=stored.uuid("seed"),
+        start_s=stored.optional_seconds("start_s"),
+        end_s=stored.seconds("end_s"),
+        anchor=stored.instant("anchor"),
+        address=stored.object("address") or None,
+        note=stored.optional_text("note"),
+        risk=stored.choice("risk", Risk) if "risk" in body else None,
+        code_word_ref=stored.optional_text("code_word_ref"),
+        doubts=tuple(Doubt(each) for each in stored.texts("doubts")),
+        checked=body.get("checked") is True,
+        alarm=stored.optional_text("alarm"),
+        closed=stored.optional_instant("closed"),
     )
-
-
-def _needed(body: Body, key: str, kind: type[_T]) -> _T:
-    value = body.get(key)
-    if not isinstance(value, kind):
-        raise ValueError(f"{key}: expected {kind.__name__}, got {repr(value)[:80]}")
-    return value
-
-
-def _optional(body: Body, key: str, kind: type[_T]) -> _T | None:
-    return None if body.get(key) is None else _needed(body, key, kind)
