@@ -290,7 +290,11 @@ class Gateway:
     # --- visits ---------------------------------------------------------------------------------------------
 
     def _watch_visits(self) -> None:
-        self._watch_over(self._visits.tick(self.supervisor.states, self.listener.presences))
+        """Watch over visits, and over tags that may fall silent."""
+        states, where = self.supervisor.states, self._whereabouts
+        self._watch_over(self._visits.tick(states, self.listener.presences))
+        for lost in self._visits.lost(states, self._new_id, position=where.position(), recent=where.recent):
+            self._step(lost)
 
     def _watch_over(self, effects: Iterable[visit.Effect], records: Put | None = None) -> None:
         """Carry out what visits ask for, the alarm of one that is overdue in the same batch."""
@@ -332,13 +336,7 @@ class Gateway:
             position=self._whereabouts.position(),
             recent=self._whereabouts.recent,
         )
-        known, effects = desk.answer(
-            known,
-            incoming,
-            self._now(),
-            self._settings,
-            upkeep=self._upkeep,
-        )
+        known, effects = desk.answer(known, incoming, self._now(), self._settings, upkeep=self._upkeep)
         self._alarms, self._visits.known, self._replies = known.alarms, known.visits, known.replies
         self._carry_out(effects)
         self.notary.asked(incoming, effects)

@@ -1,14 +1,15 @@
-"""Watches the visits while the daemon runs: what is known of them, and what there is to do about them."""
+"""Watches over visits, and over tags that fall silent on them, while the daemon runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gatewayd.config.model import Config
-from gatewayd.core import alarm, visit
-from gatewayd.core.model import Body, Instant, Press
+from gatewayd.core import alarm, silence, visit
+from gatewayd.core.model import Body, Instant, Press, Subject
 from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import TagState
+from gatewayd.core.visiting import Risk
 from gatewayd.records import VISIT, RecordKey, Records, read
 
 
@@ -18,6 +19,7 @@ class VisitWatch:
     def __init__(self, *, now: Callable[[], Instant]) -> None:
         self._now = now
         self._config: Config
+        self._silence = silence.Silence()
         self.known: visit.Visits = {}
 
     def configure(self, config: Config) -> None:
@@ -73,6 +75,34 @@ class VisitWatch:
             position=position,
             recent=recent,
         )
+
+    def lost(
+        self,
+        states: Mapping[str, TagState],
+        new_id: Callable[[], str],
+        *,
+        position: Body | None,
+        recent: tuple[Body, ...],
+    ) -> Iterator[alarm.Raised]:
+        """What raises the alarms of workers whose tags have fallen silent, where that is one."""
+        now, tags = self._now(), self._config.tags
+        workers: set[str] = set()
+        if self._config.alarm.tag_lost and self._config.gateway.kind is Subject.HUB:
+            workers = {tag.worker for tag in tags if tag.worker is not None}
+        elif self._config.alarm.tag_lost:
+            workers = {each.worker for each in self.known.values() if each.begun and each.risk is Risk.HIGH}
+        pre_alarm_s = self._config.visit.pre_alarm_s
+        self._silence, due = silence.step(self._silence, tags, states, workers, now.mono_s, pre_alarm_s)
+        for worker in due:
+            yield alarm.Raised(
+                alarm=new_id(),
+                cause=alarm.Cause.TAG_LOST,
+                at=now,
+                worker=worker,
+                visit=self.in_alarm(worker),
+                position=position,
+                recent=recent,
+            )
 
     def retell(self) -> tuple[visit.Effect, ...]:
         """Tell every visit's state again: the broker may have lost what it retained."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from test_gateway import TAG_NAME, Room, configured, visit_opened
 
 from gatewayd.core import topic
-from gatewayd.core.model import Fix, FixMode, Message
+from gatewayd.core.model import Fix, FixMode, Message, State, Subject
 from gatewayd.records import WEARER
 
 IDS = count()
@@ -135,3 +136,41 @@ async def test_positions_are_told_as_often_as_ops_ask_where_they_may_leave(publi
     answered(room, "locate", every_s=1, for_s=600)
     assert answered(room, "locate", every_s=1, for_s=0) == "ok"
     assert told(room, 60) <= 13
+
+
+@pytest.mark.parametrize(
+    ("kind", "risk", "raises"),
+    [("vehicle", "high", True), ("vehicle", "low", False), ("vehicle", None, False), ("hub", None, True)],
+)
+async def test_a_tag_that_falls_silent_raises_where_it_is_to(
+    kind: str, risk: str | None, raises: bool
+) -> None:
+    """In a hub always; in a vehicle on a visit of high risk, whose address it tells; after lost and pre-alarm."""
+    config = configured("[alarm]\ntag_lost = yes\n")
+    room = Room(config=replace(config, gateway=replace(config.gateway, kind=Subject(kind))))
+    room.gateway.restore({})
+    room.gateway.supervisor.radio(State.OK, "scans")
+    if risk is not None:
+        visit_opened(room, risk=risk)
+    room.beat()
+    for _ in range(61 + 29):
+        room.now_s += 1
+        room.gateway.on_tick()
+    assert room.disk.events("raised") == []
+    for _ in range(60):
+        room.now_s += 1
+        room.gateway.on_tick()
+    told = [(event["cause"], event["severity"], event["worker"]) for event in room.disk.events("raised")]
+    assert told == ([("tag_lost", "high", "nurse-1")] if raises else [])
+    if raises and risk is not None:
+        assert room.disk.events("raised")[0]["visit"]["address"]
+
+
+async def test_a_tag_that_falls_silent_raises_nothing_unless_configured(room: Room) -> None:
+    room.gateway.supervisor.radio(State.OK, "scans")
+    visit_opened(room, risk="high")
+    room.beat()
+    for _ in range(200):
+        room.now_s += 1
+        room.gateway.on_tick()
+    assert room.disk.events("raised") == []

@@ -172,7 +172,9 @@ def build(layers: Layers, credentials: Path | None, machine_id: str) -> tuple[Co
         gps=Gps(source=value(settings.GPS_SOURCE), publish=value(settings.GPS_PUBLISH)),
         audio=_audio(layers),
         gpio=_gpio(layers),
-        alarm=Alarm(escalate_after_s=value(settings.ALARM_ESCALATE_AFTER)),
+        alarm=Alarm(
+            escalate_after_s=value(settings.ALARM_ESCALATE_AFTER), tag_lost=value(settings.ALARM_TAG_LOST)
+        ),
         visit=visit.Settings(
             reminder_s=value(settings.VISIT_REMINDER),
             grace_s=value(settings.VISIT_GRACE),

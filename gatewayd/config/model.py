@@ -89,6 +89,7 @@ class Gpio:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     escalate_after_s: tuple[float, ...]  # rising; none: never
+    tag_lost: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

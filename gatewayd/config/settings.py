@@ -194,6 +194,9 @@ GPIO_SILENT: Final = _add("gpio", "silent", kinds.BOOLEAN, "yes",
 ALARM_ESCALATE_AFTER: Final = _add("alarm", "escalate_after", kinds.rising("1s", "1h", 10), "30s 60s 120s",
     "After how long an alarm that nobody took is told again as escalated, each time one level higher."
     " Nothing: never.")
+ALARM_TAG_LOST: Final = _add("alarm", "tag_lost", kinds.BOOLEAN, "no",
+    "Whether a worker's tag that falls silent raises an alarm, after [visit] pre_alarm: in a hub always, in a"
+    " vehicle on a visit of high risk only, for workers leave vehicles.")
 VISIT_REMINDER: Final = _add("visit", "reminder", kinds.duration("1min", "1h"), "5min",
     "How long before its end a visit is told to be near it.")
 VISIT_GRACE: Final = _add("visit", "grace", kinds.duration("10s", "10min"), "60s",

@@ -27,9 +27,10 @@ class Cause(StrEnum):
     DURESS = "duress"  # a tag's duress pattern, or ops who heard the code word
     MANUAL = "manual"  # ops
     OVERDUE = "overdue"  # a visit's end passed, and nobody said that it is over
+    TAG_LOST = "tag_lost"  # a tag fell silent where it should not
 
 
-DERIVED: Final = frozenset({Cause.OVERDUE})  # by the gateway itself, from what did not happen
+DERIVED: Final = frozenset({Cause.OVERDUE, Cause.TAG_LOST})  # by the gateway itself, from what did not happen
 SEVERITY: Final[Mapping[Cause, str]] = {cause: "high" if cause in DERIVED else "critical" for cause in Cause}
 
 

@@ -1,0 +1,63 @@
+"""A tag that falls silent, as an alarm."""
+
+from gatewayd.core.model import Tag
+from gatewayd.core.silence import Silence, step
+from gatewayd.core.supervision import TagState
+
+TAGS = [
+    Tag(name="a", format="bthome", worker="w-1"),
+    Tag(name="b", format="bthome", worker="w-1"),
+    Tag(name="c", format="bthome", worker="w-2"),
+    Tag(name="d", format="bthome"),
+]
+SEEN, WEAK, LOST, UNKNOWN = TagState.SEEN, TagState.WEAK, TagState.LOST, TagState.UNKNOWN
+
+
+def after(*rounds: tuple[float, dict[str, TagState]], workers: tuple[str, ...] = ("w-1", "w-2")) -> list[str]:
+    """For whom alarms were due in rounds of time and states; the pre-alarm lasts 30 s."""
+    silence, found = Silence(), []
+    for now_s, states in rounds:
+        silence, due = step(silence, TAGS, states, workers, now_s, 30.0)
+        found += due
+    return found
+
+
+def test_a_tag_that_falls_silent_is_an_alarm_once_after_the_pre_alarm() -> None:
+    heard, lost = {"c": SEEN}, {"c": LOST}
+    assert after((0, heard), (10, lost), (39, lost)) == []
+    assert after((0, heard), (10, lost), (40, lost), (41, lost), (900, lost)) == ["w-2"]
+
+
+def test_one_that_is_heard_again_is_none_and_may_fall_silent_anew() -> None:
+    heard, lost = {"c": WEAK}, {"c": LOST}
+    assert after((0, heard), (10, lost), (39, heard), (50, lost), (79, lost)) == []
+    assert after((0, heard), (10, lost), (40, lost), (50, heard), (60, lost), (90, lost)) == ["w-2"] * 2
+
+
+def test_one_that_was_never_heard_cannot_fall_silent() -> None:
+    assert after((0, {"c": UNKNOWN}), (10, {"c": LOST}), (900, {"c": LOST})) == []
+
+
+def test_of_a_workers_tags_the_best_one_counts() -> None:
+    assert (
+        after((0, {"a": SEEN, "b": SEEN}), (10, {"a": LOST, "b": WEAK}), (900, {"a": LOST, "b": SEEN})) == []
+    )
+    both = {"a": LOST, "b": LOST}
+    assert after((0, {"a": SEEN}), (10, both), (40, both)) == ["w-1"]
+
+
+def test_while_the_radio_is_deaf_nobody_is_silent() -> None:
+    """It begins anew when it hears."""
+    heard, lost, deaf = {"c": SEEN}, {"c": LOST}, {"c": UNKNOWN}
+    assert after((0, heard), (10, lost), (20, deaf), (30, lost), (59, lost)) == []
+    assert after((0, heard), (10, lost), (20, deaf), (30, lost), (60, lost)) == ["w-2"]
+
+
+def test_only_those_count_whom_it_is_about() -> None:
+    """Whose visit begins later must be heard on it first."""
+    heard, lost = {"c": SEEN}, {"c": LOST}
+    assert after((0, heard), (10, lost), (90, lost), workers=("w-1",)) == []
+    silence, _ = step(Silence(), TAGS, heard, (), 0.0, 30.0)
+    for now_s in (10.0, 90.0):
+        silence, due = step(silence, TAGS, lost, ("w-2",), now_s, 30.0)
+        assert due == ()
