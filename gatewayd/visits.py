@@ -91,8 +91,9 @@ class VisitWatch:
             workers = {tag.worker for tag in tags if tag.worker is not None}
         elif self._config.alarm.tag_lost:
             workers = {each.worker for each in self.known.values() if each.begun and each.risk is Risk.HIGH}
+        concerned = silence.of_workers(tags, states, workers)
         pre_alarm_s = self._config.visit.pre_alarm_s
-        self._silence, due = silence.step(self._silence, tags, states, workers, now.mono_s, pre_alarm_s)
+        self._silence, due = silence.step(self._silence, concerned, now.mono_s, pre_alarm_s)
         for worker in due:
             yield alarm.Raised(
                 alarm=new_id(),

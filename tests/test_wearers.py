@@ -145,7 +145,7 @@ async def test_positions_are_told_as_often_as_ops_ask_where_they_may_leave(publi
 async def test_a_tag_that_falls_silent_raises_where_it_is_to(
     kind: str, risk: str | None, raises: bool
 ) -> None:
-    """In a hub always; in a vehicle on a visit of high risk, whose address it tells; after lost and pre-alarm."""
+    """In a hub always; in a vehicle on a visit of high risk, whose address it tells; after the pre-alarm."""
     config = configured("[alarm]\ntag_lost = yes\n")
     room = Room(config=replace(config, gateway=replace(config.gateway, kind=Subject(kind))))
     room.gateway.restore({})

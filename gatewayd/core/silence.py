@@ -1,9 +1,10 @@
 """Tags that fall silent where that is an alarm by itself: off unless `[alarm] tag_lost`.
 
 A worker leaves a vehicle, and the tag is lost every time: there it counts on a visit of high risk alone. In a
-hub it counts for every worker. Rules: only a tag that was heard can fall silent; of a worker's tags the best one
-counts; while the radio is deaf nobody is silent. What is lost is told at once on the tag's topic; the alarm
-follows after the pre-alarm, once, until a tag of the worker is heard again. After a restart it must be heard anew.
+hub it counts for every worker. Rules: only a tag that was heard can fall silent; of a worker's tags the best
+one counts; while the radio is deaf nobody is silent. What is lost is told at once on the tag's topic; the alarm
+follows after the pre-alarm, once, until a tag of the worker is heard again. After a restart it must be heard
+anew.
 """
 
 from __future__ import annotations
@@ -26,22 +27,24 @@ class Silence:
     since_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def step(
-    before: Silence,
-    tags: Iterable[Tag],
-    states: Mapping[str, TagState],
-    concerned: Collection[str],
-    now_s: float,
-    pre_alarm_s: float,
-) -> tuple[Silence, tuple[str, ...]]:
-    """Return what is known by now, and for whom an alarm is due. `concerned`: the workers it may be about."""
-    mine: dict[str, set[TagState]] = {worker: set() for worker in concerned}
+def of_workers(
+    tags: Iterable[Tag], states: Mapping[str, TagState], workers: Collection[str]
+) -> dict[str, set[TagState]]:
+    """Return the states of each worker's tags."""
+    found: dict[str, set[TagState]] = {worker: set() for worker in workers}
     for tag in tags:
-        if tag.worker in mine:
-            mine[tag.worker].add(states.get(tag.name, TagState.UNKNOWN))
-    near = {worker for worker, found in mine.items() if found & HEARD}
-    heard = (before.heard & mine.keys()) | near
-    lost = {worker for worker in heard if mine[worker] == {TagState.LOST}}
+        if tag.worker in found:
+            found[tag.worker].add(states.get(tag.name, TagState.UNKNOWN))
+    return found
+
+
+def step(
+    before: Silence, workers: Mapping[str, Collection[TagState]], now_s: float, pre_alarm_s: float
+) -> tuple[Silence, tuple[str, ...]]:
+    """Return what is known by now, and for whom an alarm is due. `workers`: whom it is about, and their tags."""
+    near = {worker for worker, states in workers.items() if HEARD.intersection(states)}
+    heard = (before.heard & workers.keys()) | near
+    lost = {worker for worker in heard if set(workers[worker]) == {TagState.LOST}}
     since_s = {worker: before.since_s.get(worker, now_s) for worker in lost}
     due = tuple(sorted(worker for worker, at_s in since_s.items() if now_s - at_s >= pre_alarm_s))
     kept = {worker: at_s for worker, at_s in since_s.items() if worker not in due}

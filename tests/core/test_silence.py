@@ -1,7 +1,7 @@
 """A tag that falls silent, as an alarm."""
 
 from gatewayd.core.model import Tag
-from gatewayd.core.silence import Silence, step
+from gatewayd.core.silence import Silence, of_workers, step
 from gatewayd.core.supervision import TagState
 
 TAGS = [
@@ -17,7 +17,7 @@ def after(*rounds: tuple[float, dict[str, TagState]], workers: tuple[str, ...] =
     """For whom alarms were due in rounds of time and states; the pre-alarm lasts 30 s."""
     silence, found = Silence(), []
     for now_s, states in rounds:
-        silence, due = step(silence, TAGS, states, workers, now_s, 30.0)
+        silence, due = step(silence, of_workers(TAGS, states, workers), now_s, 30.0)
         found += due
     return found
 
@@ -57,7 +57,7 @@ def test_only_those_count_whom_it_is_about() -> None:
     """Whose visit begins later must be heard on it first."""
     heard, lost = {"c": SEEN}, {"c": LOST}
     assert after((0, heard), (10, lost), (90, lost), workers=("w-1",)) == []
-    silence, _ = step(Silence(), TAGS, heard, (), 0.0, 30.0)
+    silence, _ = step(Silence(), of_workers(TAGS, heard, ()), 0.0, 30.0)
     for now_s in (10.0, 90.0):
-        silence, due = step(silence, TAGS, lost, ("w-2",), now_s, 30.0)
+        silence, due = step(silence, of_workers(TAGS, lost, ("w-2",)), now_s, 30.0)
         assert due == ()
