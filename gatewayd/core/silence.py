@@ -2,9 +2,9 @@
 
 A worker leaves a vehicle, and the tag is lost every time: there it counts on a visit of high risk alone. In a
 hub it counts for every worker. Rules: only a tag that was heard can fall silent; of a worker's tags the best
-one counts; while the radio is deaf nobody is silent. What is lost is told at once on the tag's topic; the alarm
-follows after the pre-alarm, once, until a tag of the worker is heard again. After a restart it must be heard
-anew.
+one counts; while the radio is deaf nobody is silent. What is lost is told at once on the tag's topic; the
+alarm follows after the pre-alarm, once, until a tag of the worker is heard again. After a restart it must be
+heard anew.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def of_workers(
 def step(
     before: Silence, workers: Mapping[str, Collection[TagState]], now_s: float, pre_alarm_s: float
 ) -> tuple[Silence, tuple[str, ...]]:
-    """Return what is known by now, and for whom an alarm is due. `workers`: whom it is about, and their tags."""
+    """Return what is known by now, and for whom an alarm is due. `workers`: the states of their tags."""
     near = {worker for worker, states in workers.items() if HEARD.intersection(states)}
     heard = (before.heard & workers.keys()) | near
     lost = {worker for worker in heard if set(workers[worker]) == {TagState.LOST}}
