@@ -312,7 +312,8 @@ class Gateway:
         """Adopt an open alarm that the broker holds and our disk does not know."""
         if self._postponed(partial(self.on_retained_alarm, name, body)):
             return
-        known = name in self._alarms
+        if name in self._alarms:
+            return
         try:
             found = alarms.adopt(body)
         except ValueError as error:
@@ -320,7 +321,7 @@ class Gateway:
             self.sender.send(Batch(records=self._replace_spent(name)))  # the id is in use all the same
             return
         self._step(alarms.Adopted(alarm=found))
-        if not known and name in self._alarms:
+        if name in self._alarms:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
     def on_forgotten(self) -> None:
