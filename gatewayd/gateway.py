@@ -390,7 +390,8 @@ class Gateway:
 
     def _batch(self, effects: Iterable[Effect], records: Put, sound: Iterable[Message]) -> Batch:
         messages = list(sound)
-        put = dict(records)
+        # What comes with sound says where that ends: nothing, where a full disk does not take it.
+        marks, put = (records, {}) if messages else ({}, dict(records))
         forget: list[RecordKey] = []
         for effect in effects:
             match effect:
@@ -408,7 +409,7 @@ class Gateway:
                     forget.append((REPLY, effect.command))
                 case _:
                     pass
-        return Batch(messages=tuple(messages), records=put, forget=tuple(forget))
+        return Batch(messages=tuple(messages), records=put, forget=tuple(forget), marks=marks)
 
     def _replace_spent(self, alarm: str) -> dict[RecordKey, str]:
         return _seeds(self._next_ids.spent(alarm, self._now().boot))
