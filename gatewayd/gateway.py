@@ -365,7 +365,8 @@ class Gateway:
         """Adopt an open alarm that the broker holds and our disk does not know."""
         if self._postponed(partial(self.on_retained_alarm, name, body)):
             return
-        known = name in self._alarms
+        if name in self._alarms:
+            return
         try:
             found = alarms.adopt(body)
         except ValueError as error:
@@ -373,7 +374,7 @@ class Gateway:
             self.sender.send(Batch(records=self._replace_spent(name)))  # the id is in use all the same
             return
         self._step(alarms.Adopted(alarm=found))
-        if not known and name in self._alarms:
+        if name in self._alarms:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
     def on_forgotten(self) -> None:
@@ -455,13 +456,16 @@ class Gateway:
 
     def _batch(self, effects: Iterable[desk.Wanted], records: Put, sound: Iterable[Message]) -> Batch:
         messages = list(sound)
+        # What comes with sound says where that ends: nothing, where a full disk does not take it.
+        marks, given = (records, {}) if messages else ({}, records)
         put, forget = changes(effects)
         for effect in effects:
             if isinstance(effect, alarms.Publish):
                 messages.append(self.stamp(effect.draft))
             elif isinstance(effect, alarms.Spent):
                 put |= self._replace_spent(effect.alarm)
-        return Batch(messages=tuple(messages), records={**records, **put}, forget=tuple(forget))
+        put = {**given, **put}
+        return Batch(messages=tuple(messages), records=put, forget=tuple(forget), marks=marks)
 
     def _replace_spent(self, alarm: str) -> dict[RecordKey, str]:
         return seeds_put(self._next_ids.spent(alarm, self._now().boot))

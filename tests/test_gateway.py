@@ -320,6 +320,9 @@ async def test_an_alarm_the_broker_knows_is_taken_up_once_and_nonsense_never(roo
     name = str(room.disk.events("raised")[0]["alarm"])
     for body in (b"", b"{", b"[]", b'{"alarm": 1}', b"\xff" * 70_000):
         room.gateway.on_retained_alarm(name, body)
+        batches = len(room.disk.batches)
+        room.gateway.on_retained_alarm(name, body)
+        assert len(room.disk.batches) == batches
         room.gateway.on_retained_alarm("other", body)
     assert room.gateway.open_alarms == 1
 

@@ -61,12 +61,14 @@ class Backlog:
     # --- what comes in --------------------------------------------------------------------------------------
 
     def add(self, message: Message, *, stored: bool = False) -> None:
-        """Let a message wait. One that replaces takes the place of the topic's older one."""
+        """Let a message wait. One that replaces takes the older one's place, if that is before its own."""
         if message.id in self._entries:
             return
         if message.keep is Keep.NEVER and message.retain:
             self._latest[message.topic] = message
-        entry = Entry(message=message, name=message.message_class, stored=stored)
+        older = self._by_topic.get(message.topic) if message.replaces else None
+        classes = [message.message_class] if older is None else [message.message_class, older.name]
+        entry = Entry(message=message, name=min(classes, key=ORDER.index), stored=stored)
         self._enter(entry)
         self._put(entry)
 
@@ -323,10 +325,10 @@ class Backlog:
             self._note_replaced(message)
 
     def _note_replaced(self, message: Message) -> None:
-        """An older row of the topic may be in the page that is on its way."""
-        lane = self._lanes[message.message_class]
-        if lane.loading_s is not None:
-            lane.replaced.add(message.topic)
+        """An older row of the topic may be in a page that is on its way."""
+        for lane in self._lanes.values():
+            if lane.loading_s is not None:
+                lane.replaced.add(message.topic)
 
     def _put(self, entry: Entry) -> None:
         """Behind everything of its class, wherever that lies."""
@@ -340,8 +342,8 @@ class Backlog:
 
     def _spill(self, entry: Entry) -> None:
         """Let go of what is on disk; a page brings it back."""
-        live = entry.name is MessageClass.AUDIO_LIVE
-        lane = self._lanes[MessageClass.AUDIO if live else entry.name]
+        name = entry.message.message_class
+        lane = self._lanes[MessageClass.AUDIO if name is MessageClass.AUDIO_LIVE else name]
         self._leave(entry)
         lane.more = True
         lane.spilled = lane.loading_s is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -75,7 +76,7 @@ class Store:
         loop = asyncio.get_running_loop()
         durable = tuple(message for message in batch.messages if message.keep is Keep.AT_ONCE)
         if durable or batch.records or batch.forget:
-            stored = self._outbox.store(Batch(messages=durable, records=batch.records, forget=batch.forget))
+            stored = self._outbox.store(replace(batch, messages=durable))
             stored.add_done_callback(partial(self._stored, durable))
         for message in batch.messages:
             if message.sound is None:

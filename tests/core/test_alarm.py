@@ -969,7 +969,7 @@ def test_the_state_of_a_closed_alarm_leaves_the_broker_after_seven_days(world: W
 
 
 def test_a_broker_that_forgot_is_told_every_state_again(world: World) -> None:
-    """Open and closed, as they stand; a closed one leaves the broker when it would have anyway."""
+    """Open and closed, as they stand, behind new alarms; a closed one leaves when it would have anyway."""
     closed = world.press(tag="t-1")
     world.command(Close(alarm=closed.id, outcome=Outcome.FALSE))
     world.after(3_600.0)
@@ -982,6 +982,7 @@ def test_a_broker_that_forgot_is_told_every_state_again(world: World) -> None:
         topic.alarm_state(closed.id): 604_800 - 3_610,
         topic.alarm_state(open_one.id): None,
     }
+    assert [draft.message_class for draft in world.drafts] == [MessageClass.TELEMETRY, MessageClass.STATE]
     world.reboot(0.0, ClockSource.NONE)
     world.alarms, world.effects = retell(world.alarms, world.now, world.settings)
     assert {draft.expires_s for draft in world.drafts} == {604_800, None}

@@ -583,6 +583,42 @@ def test_what_was_evicted_from_disk_is_dropped_unless_in_flight() -> None:
     assert len(backlog.known) == 1
 
 
+def test_a_state_told_again_goes_behind_what_is_new_and_keeps_its_place_where_it_waits() -> None:
+    """Where the broker may have lost it; an alarm's own state, which waits anyway, goes with its alarm."""
+    backlog = opened(session=False)
+    backlog.add(message(1))
+    backlog.add(message(2, topic="a"))
+    backlog.add(message(3, MessageClass.STATE, topic="b"))
+    backlog.add(message(4, MessageClass.TELEMETRY, topic="a"))
+    backlog.add(message(5, MessageClass.TELEMETRY, topic="c"))
+    backlog.add(message(6, MessageClass.POSITION))
+    backlog.connected(65_535)
+    assert drained(backlog) == ["m1", "m4", "m3", "m6", "m5"]
+
+
+def test_a_page_of_one_class_does_not_bring_back_a_state_that_is_of_another_now() -> None:
+    """The older row of the topic is on its way from the disk while the newer one comes."""
+    backlog = Backlog()
+    backlog.connected(65_535)
+    backlog.to_load(NOW)
+    backlog.add(message(2, topic="a"))
+    for name in ON_DISK:
+        rows = [message(1, MessageClass.TELEMETRY, topic="a")] if name is MessageClass.TELEMETRY else []
+        backlog.loaded(name, rows, more=False)
+    assert drained(backlog) == ["m2"]
+
+
+def test_what_went_before_its_class_is_found_again_on_disk() -> None:
+    """Memory lets go of a state that took an earlier one's place: its row is of its own class."""
+    backlog = opened()
+    for n in range(QUEUE):
+        backlog.add(message(n))
+    backlog.add(message(900, topic="a"))
+    backlog.add(message(901, MessageClass.TELEMETRY, topic="a"))
+    backlog.stored(["m901"])
+    assert backlog.to_load(NOW) == (MessageClass.TELEMETRY,)
+
+
 def test_another_database_is_read_from_its_beginning() -> None:
     """It may hold what memory does not know; live sound lies in memory alone."""
     backlog = opened()

@@ -131,6 +131,28 @@ async def test_alarms_still_go_in_when_the_disk_is_full_and_sound_gives_way(disk
         assert not outbox.losses
 
 
+async def test_where_sound_ends_is_stored_with_the_sound_only(disk: Disk) -> None:
+    """A kill then leaves no sound that is missing and that nobody tells: what the disk has not is a gap."""
+    make = Maker()
+    path = disk.point / "state" / "outbox.db"
+    async with running_outbox(path, tidy_s=0.05) as outbox:
+        await whole(path.with_name("outbox.db.ballast"))
+        first = make(AUDIO, "alarm/a/audio/0", sound=b"s" * 9000)
+        await outbox.store(Batch(messages=(first,), marks={("recording", "a"): "1"}))
+        disk.fill()
+        for n in range(300):
+            await outbox.store(Batch(messages=(make(),), records={("alarm", "a"): f"{n}" * 2000}))
+        second = make(AUDIO, "alarm/a/audio/1", sound=b"s" * 9000)
+        both = Batch(messages=(second,), records={("alarm", "a"): "x"}, marks={("recording", "a"): "2"})
+        stored = outbox.store(both)
+        await outbox.store(Batch())
+        assert await outbox.records("recording") == {"a": "1"}
+        assert await outbox.records("alarm") == {"a": "x"}
+        disk.relieve()
+        await stored
+        assert await outbox.records("recording") == {"a": "2"}
+
+
 async def test_a_full_disk_costs_the_lowest_classes_and_no_alarm(disk: Disk) -> None:
     """More alarms than the ballast holds: positions go, oldest first, counted as lost; alarms all go in."""
     make = Maker()

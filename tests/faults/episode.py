@@ -68,7 +68,7 @@ async def in_turn(site: Site, names: Iterable[str], dice: random.Random) -> Outc
             else:
                 await asyncio.sleep(fault.hold_s)
                 await site.call()
-            await fault.heal(site, dice)
+            await _heal(site, fault, dice)
             await site.call()
         return await _finish(site, faults, reached)
 
@@ -89,7 +89,7 @@ async def at_random(site: Site, dice: random.Random) -> Outcome:
             else:
                 if site.slain:
                     reached.append(fault.name)
-                await fault.heal(site, dice)
+                await _heal(site, fault, dice)
         await site.revive()
         await site.call()
         return await _finish(site, faults, reached)
@@ -123,7 +123,15 @@ def told(faults: Iterable[Fault], timeline: Iterable[Moment]) -> str:
 async def _harm(site: Site, fault: Fault, dice: random.Random) -> None:
     if fault.harms:
         site.harmed |= site.accepted().keys()
+    if site.alive:
+        site.seen[fault.name] = site.life
     await fault.begin(site, dice)
+
+
+async def _heal(site: Site, fault: Fault, dice: random.Random) -> None:
+    if site.alive and site.seen.get(fault.name) == site.life:
+        site.witnessed.add(fault.name)
+    await fault.heal(site, dice)
 
 
 async def _die(site: Site, fault: Fault) -> list[str]:
@@ -141,7 +149,7 @@ async def _finish(site: Site, faults: Iterable[Fault], reached: Iterable[str]) -
     verdicts = judge(
         site,
         missing=missing,
-        said=[fault.said for fault in faults if fault.said],
+        said=[fault.said for fault in faults if fault.said and fault.name in site.witnessed],
         stepped=any(fault.area is Area.CLOCK for fault in faults),
     )
     site.ops.faults.clear()  # they have been judged

@@ -90,6 +90,8 @@ class Site(World):
         self.crashes: list[str] = []
         self.harmed: set[str] = set()  # alarms that lay on a disk that was then destroyed
         self.emptied: set[str] = set()  # alarms whose broker then forgot everything
+        self.seen: dict[str, int] = {}  # faults, and the life of the daemon in which each began
+        self.witnessed: set[str] = set()  # faults that one life of the daemon saw from beginning to end
         self.memory_kb = 0  # the most that any life has taken
         self.slow = folder / "slow"  # while it is there the disk is
         self.nameless = folder / "nameless"  # while it is there no name resolves

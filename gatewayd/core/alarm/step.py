@@ -80,11 +80,14 @@ def step(alarms: Alarms, event: Event, now: Instant, settings: Settings) -> tupl
 
 
 def retell(alarms: Alarms, now: Instant, settings: Settings) -> tuple[Alarms, tuple[Effect, ...]]:
-    """Tell every alarm's state again: the broker may have lost what it retained. Returns as `step` does."""
+    """Tell every alarm's state again: the broker may have lost what it retained. Returns as `step` does.
+
+    No new alarm waits for it.
+    """
     turn = Turn(alarms, now, settings)
     for alarm in alarms.values():
         if alarm.reviewed is None:
-            turn.state(alarm)
+            turn.retell(alarm)
     return turn.done()
 
 

@@ -120,19 +120,26 @@ class Turn:
         self._to_state[alarm.id] = None
         return self.save(replace(alarm, stated=self.now))
 
+    def retell(self, alarm: Alarm) -> None:
+        """Have the alarm's state told once more, behind all that is new; what is over, behind everything."""
+        behind = MessageClass.STATE if alarm.open else MessageClass.TELEMETRY
+        self.effects.append(self._state(alarm, behind, Keep.WHEN_WAITING))
+
     def done(self) -> tuple[Alarms, tuple[Effect, ...]]:
         """Return the alarms and the effects: what was asked for in order, states after all events, saves."""
         states = [self._state(self._alarms[name]) for name in self._to_state]
         saves = [Save(alarm=self._alarms[name]) for name in self._to_save]
         return self._alarms, (*self.effects, *states, *saves)
 
-    def _state(self, alarm: Alarm) -> Publish:
+    def _state(
+        self, alarm: Alarm, name: MessageClass = MessageClass.ALARM, keep: Keep = Keep.AT_ONCE
+    ) -> Publish:
         withdrawn = alarm.reviewed is not None
         return Publish(
             draft=Draft(
                 topic=topic.alarm_state(alarm.id),
-                message_class=MessageClass.ALARM,
-                keep=Keep.AT_ONCE,
+                message_class=name,
+                keep=keep,
                 at=self.now,
                 body={} if withdrawn else alarm.body,
                 retain=True,

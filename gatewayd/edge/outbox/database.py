@@ -162,7 +162,7 @@ class Database:
                     self._insert(changes, message, places.get(message.id), work.numbers.get(message.id))
                 confirmed = json.dumps([*work.confirmed])
                 self._delete(changes, "id IN (SELECT value FROM json_each(?))", [(confirmed,)])
-                for (kind, key), value in work.records.items():
+                for (kind, key), value in work.changes.items():
                     self._record(kind, key, value)
                 lost = self._count_lost(self._newly_lost(changes, work))
             self._done(changes, lost)

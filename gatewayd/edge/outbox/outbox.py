@@ -42,11 +42,15 @@ _FAILURES: Final = (sqlite3.Error, OSError, DamagedDatabaseError, NewerDatabaseE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What is stored together or not at all."""
+    """What is stored together or not at all; a full disk takes alarms and `records` of it.
+
+    `marks` are records that say where its sound ends, and are nothing without that.
+    """
 
     messages: tuple[Message, ...] = ()
     records: Mapping[RecordKey, str] = field(default_factory=lambda: MappingProxyType({}))  # put or replaced
     forget: tuple[RecordKey, ...] = ()
+    marks: Mapping[RecordKey, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Outbox:
@@ -119,7 +123,7 @@ class Outbox:
     def store(self, batch: Batch) -> asyncio.Future[Instant]:
         """Make a batch durable; the future has the instant it was. It never fails, it may never come."""
         future: asyncio.Future[Instant] = asyncio.get_running_loop().create_future()
-        newer = Work(records=dict(batch.records) | dict.fromkeys(batch.forget))
+        newer = Work(records=dict(batch.records) | dict.fromkeys(batch.forget), marks=dict(batch.marks))
         for message in batch.messages:
             newer.put(message)
         self._pending.put(newer, future)

@@ -93,7 +93,7 @@ class Pending:
     def records(self, kind: str) -> dict[str, str | None]:
         """Return the records of a kind that wait; None: it is to be forgotten."""
         with self._wake:
-            records = self._writing.records | self._work.records
+            records = self._writing.changes | self._work.changes
         return {key: value for (of, key), value in records.items() if of == kind}
 
     @property
@@ -132,7 +132,7 @@ class Pending:
 
     def _urgent(self) -> bool:
         work = self._work
-        others = work.messages or work.records or work.replaced or work.lost or work.damaged
+        others = work.messages or work.changes or work.replaced or work.lost or work.damaged
         return bool(
             others or self._waiting or self.stopping or self._damage or len(work.confirmed) > ERASE_ROWS
         )

@@ -19,6 +19,7 @@ class Work:
 
     messages: dict[str, Message] = field(default_factory=dict)
     records: dict[RecordKey, str | None] = field(default_factory=dict)  # None: forget it
+    marks: dict[RecordKey, str] = field(default_factory=dict)  # records that say nothing without their sound
     confirmed: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)  # topics whose row gave way to one that needs none
     lost: Losses = field(default_factory=dict)  # dropped, and not counted on disk yet
@@ -28,8 +29,13 @@ class Work:
 
     def __bool__(self) -> bool:
         return bool(
-            self.messages or self.records or self.confirmed or self.replaced or self.lost or self.damaged
+            self.messages or self.changes or self.confirmed or self.replaced or self.lost or self.damaged
         )
+
+    @property
+    def changes(self) -> dict[RecordKey, str | None]:
+        """What is done to records, marks among them."""
+        return {**self.records, **self.marks}
 
     @property
     def topics(self) -> set[str]:
@@ -59,6 +65,7 @@ class Work:
         self.replaced |= newer.replaced
         for message in newer.messages.values():
             self.put(message)
+        self.marks = {key: mark for key, mark in self.marks.items() if key not in newer.records} | newer.marks
         self.records |= newer.records
         self.confirmed |= newer.confirmed
         self.lost = added(self.lost, newer.lost)
@@ -73,11 +80,12 @@ class Work:
             self.drop(message_id)
 
     def without_lower(self) -> tuple[Work, Work]:
-        """Return what a full disk has to take (alarms, records, what is deleted), and the other messages."""
+        """Return what a full disk has to take (alarms, records, what is deleted), and the rest of it."""
         now, later = Work(), Work()
         for message in self.messages.values():
             (now if message.message_class is MessageClass.ALARM else later).put(message)
         now.records, now.confirmed, now.replaced = self.records, self.confirmed, self.replaced
+        later.marks = self.marks
         now.lost, now.damaged = self.lost, self.damaged
         return now, later
 
