@@ -512,7 +512,7 @@ async def test_sound_goes_without_a_disk_that_hangs(
     broker: Broker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is stored first, but not waited for longer than a moment."""
-    monkeypatch.setattr("gatewayd.uplink.store.SOUND_WAITS_S", 0.2)
+    monkeypatch.setattr("gatewayd.uplink.store.HELD_S", 0.2)
     async with ops(broker.port) as heard, running(path, settings(broker.port)) as daemon:
         await until(lambda: daemon.uplink.connected)
         with monkeypatch.context() as patched:

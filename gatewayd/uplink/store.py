@@ -22,7 +22,7 @@ from gatewayd.edge.outbox import Batch, Outbox, Stored
 logger = logging.getLogger(__name__)
 
 WAITED_S: Final = 10.0  # then a position or a figure goes to disk
-SOUND_WAITS_S: Final = 1.0  # for the disk; then live sound goes without it (live lag ≤ 3 s)
+HELD_S: Final = 1.0  # for the disk; then live sound goes without it (live lag ≤ 3 s), and so do others
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
         self._pump = pump
         self._hop = hop
         self._on_replaced = on_replaced
-        self._sound: dict[str, Message] = {}  # waits for the disk
+        self._held: dict[str, Message] = {}  # for the disk
         self._saving: set[str] = set()  # on their way to the disk, after they had waited
         self._done_with: set[str] = set()  # their rows are to be erased
         outbox.on_evicted = lambda evicted: backlog.forget(evicted.ids)
@@ -72,21 +72,25 @@ class Store:
     # --- to the disk ----------------------------------------------------------------------------------------
 
     def put(self, batch: Batch) -> None:
-        """Store a batch and let it wait to be published; sound waits for the disk first, for a moment."""
+        """Store a batch and let it wait to be published.
+
+        Alarms go at once. What else outlives a restart goes once it does: nobody at ops is told that a visit
+        is watched which a kill would lose. It waits for the disk for a moment only.
+        """
         loop = asyncio.get_running_loop()
         durable = tuple(message for message in batch.messages if message.keep is Keep.AT_ONCE)
         if durable or batch.records or batch.forget:
             stored = self._outbox.store(replace(batch, messages=durable))
             stored.add_done_callback(partial(self._stored, durable))
         for message in batch.messages:
-            if message.sound is None:
+            if message.keep is not Keep.AT_ONCE or message.message_class is MessageClass.ALARM:
                 self._backlog.add(message)
                 continue
-            self._sound[message.id] = message
+            self._held[message.id] = message
             if self._outbox.takes_sound:
-                loop.call_later(SOUND_WAITS_S, self._release_sound, message.id)
+                loop.call_later(HELD_S, self._release, message.id)
             else:
-                self._release_sound(message.id)
+                self._release(message.id)
         self.drop_overfull()
 
     def save(self) -> None:
@@ -124,16 +128,16 @@ class Store:
         if future.cancelled():
             return
         for message in messages:
-            if self._sound.pop(message.id, None) is not None:
+            if self._held.pop(message.id, None) is not None:
                 self._backlog.add(message, stored=True)
             self._hop(message, HopKind.STORED, future.result())
         self._backlog.stored(message.id for message in messages)
         self._pump()
 
-    def _release_sound(self, message_id: str) -> None:
+    def _release(self, message_id: str) -> None:
         """Let it go without the disk, and before it what has waited longer."""
-        while message_id in self._sound:
-            self._backlog.add(self._sound.pop(next(iter(self._sound))))
+        while message_id in self._held:
+            self._backlog.add(self._held.pop(next(iter(self._held))))
         self._pump()
 
     def _unsaved(self) -> list[Message]:

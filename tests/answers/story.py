@@ -31,8 +31,8 @@ OVERDUE_S = 5 * 60 + 60 + 30 + 15.0  # the shortest visit, its grace, the pre-al
 
 async def tell(folder: Path, *, overdue: bool) -> dict[str, list[Typed]]:
     """Let it happen; what was typed, by question. `overdue`: wait for a visit that nobody ends, 7 min."""
+    (folder / "world").mkdir()
     world = World(folder / "world", configuration="[visit]\nreminder = 1min\n")
-    world.folder.mkdir()
     async with world.up(), listening(world.broker.port) as ops:
         await world.start()
         await ops.ready()
@@ -53,6 +53,7 @@ async def _before(terminal: Terminal, world: World, ops: Ops) -> None:
     await ops.until("the test's state", lambda: ops.state(test))
     await terminal.type(CHARGED, "gatewayd ops list")
     await terminal.type(CHARGED, f"gatewayd ops {GATEWAY} test/press_window {TAG} --for-s 0")
+    await terminal.type(CHARGED, f"gatewayd ops {GATEWAY} close {test} --outcome test")
     await ops.until("the end of the test", lambda: ops.state(test).get("handling") == "closed")
     tag = told(f"tag/{TAG}", "{state, battery, battery_pct, last_test_at, last_seen_at}")
     await terminal.type(CHARGED, tag)
@@ -128,5 +129,5 @@ async def _overdue(terminal: Terminal, ops: Ops) -> None:
 
 def told(topic: str, what: str) -> str:
     """A command that shows what a retained topic tells."""
-    of = f'select(.topic | endswith("{topic}")) | .payload | {what}'
-    return f"gatewayd monitor --json --timeout 2 | jq -rc '{of}'"
+    of = f'first(inputs | select(.topic | endswith("{topic}"))).payload | {what}'
+    return f"gatewayd monitor --json --timeout 2 | jq -rcn '{of}'"

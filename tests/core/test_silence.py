@@ -15,7 +15,8 @@ SEEN, WEAK, LOST, UNKNOWN = TagState.SEEN, TagState.WEAK, TagState.LOST, TagStat
 
 def after(*rounds: tuple[float, dict[str, TagState]], workers: tuple[str, ...] = ("w-1", "w-2")) -> list[str]:
     """For whom alarms were due in rounds of time and states; the pre-alarm lasts 30 s."""
-    silence, found = Silence(), []
+    silence = Silence()
+    found: list[str] = []
     for now_s, states in rounds:
         silence, due = step(silence, of_workers(TAGS, states, workers), now_s, 30.0)
         found += due

@@ -1,5 +1,6 @@
 """The daemon dies and comes back, with and without its disk, with and without its broker."""
 
+import asyncio
 import shutil
 import sqlite3
 from pathlib import Path
@@ -120,6 +121,7 @@ async def test_an_alarm_nobody_takes_is_escalated_offline_and_after_a_kill(folde
         await until("two levels", lambda: log(world).count(": escalated") == 2)
         await until("them on disk", lambda: sum("/event" in topic for topic in stored_topics(world)) >= 3)
         await world.kill()
+        await asyncio.sleep(1.0)
         world.broker.start()
         async with heard(world) as ops:
             await world.start()

@@ -271,7 +271,7 @@ async def test_a_credential_that_was_changed_since_the_start_is_told(installed: 
     }
     (machine(installed.root, files).root / "etc/gatewayd/credentials").chmod(0o700)
     result = await examine(of_the_service(Subject.CREDENTIALS), installed)
-    (changed, there) = row(result, Subject.CREDENTIALS).worst_first
+    (changed, there, _) = row(result, Subject.CREDENTIALS).worst_first
     assert (changed.verdict, changed.do) == (Verdict.FAIL, "systemctl restart gatewayd")
     assert "tag-key" in there.found
 
