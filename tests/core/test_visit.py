@@ -623,6 +623,7 @@ def test_everything_is_told_again_when_the_broker_forgot(world: World) -> None:
         (topic.visit("v-2"), DAY_S - 100),
     ]
     assert all("event" not in world.told(draft) for draft in drafts)
+    assert [draft.message_class for draft in drafts] == [MessageClass.STATE, MessageClass.TELEMETRY]
 
 
 # --- commands -----------------------------------------------------------------------------------------------

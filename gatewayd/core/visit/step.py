@@ -75,7 +75,7 @@ def _read_anew(turn: Turn, before: Visit, visit: Visit, settings: Settings) -> V
     if nearing and early and visit.alarm is None:
         return turn.tell(visit, Trigger.CORRECTED)
     if before.assumed is not visit.assumed:
-        turn.retell(visit)
+        turn.state(visit)
     return turn.note(visit)
 
 

@@ -60,17 +60,25 @@ class Turn:
         ]
         self.effects.append(Forget(visit=visit))
 
-    def retell(self, visit: Visit) -> None:
-        """Tell the state again."""
+    def state(self, visit: Visit) -> None:
+        """Tell the state, with no event."""
         self._publish(visit, {})
 
-    def _publish(self, visit: Visit, body: Body) -> None:
+    def retell(self, visit: Visit) -> None:
+        """Tell the state once more, behind all that is new; what is over, behind everything."""
+        over = visit.state is VisitState.CLOSED
+        behind = MessageClass.TELEMETRY if over else MessageClass.STATE
+        self._publish(visit, {}, behind, Keep.WHEN_WAITING)
+
+    def _publish(
+        self, visit: Visit, body: Body, name: MessageClass = MessageClass.STATE, keep: Keep = Keep.AT_ONCE
+    ) -> None:
         self.effects.append(
             Publish(
                 draft=Draft(
                     topic=topic.visit(visit.id),
-                    message_class=MessageClass.STATE,
-                    keep=Keep.AT_ONCE,
+                    message_class=name,
+                    keep=keep,
                     at=self.now,
                     body={**visit.body, **body},
                     retain=True,
