@@ -69,7 +69,7 @@ async def _before(terminal: Terminal, world: World, ops: Ops) -> None:
 
 async def _alarm(terminal: Terminal, world: World, ops: Ops) -> str:
     """She presses once. Whoever sits at the desk hears, and acts."""
-    saving = "gatewayd monitor --save incident --timeout 25"
+    saving = "mkdir incident; gatewayd monitor --save incident --timeout 25"
     desk = await terminal.begin(saving)
     await asyncio.sleep(2.0)  # it has subscribed by then
     known = {str(body["alarm"]) for body in ops.events("raised")}
@@ -98,8 +98,7 @@ async def _alarm(terminal: Terminal, world: World, ops: Ops) -> str:
 async def _after(terminal: Terminal, ops: Ops, alarm: str) -> None:
     """The incident is looked at, and shown to be whole."""
     await terminal.type(LISTEN, f"gatewayd ops {GATEWAY} listen/start {alarm}")
-    await terminal.type(EVALUATED, "ls incident*")
-    await terminal.type(EVALUATED, "ls incident*/*.evidence")
+    await terminal.type(EVALUATED, "ls incident incident/*.evidence")
     await terminal.type(EVIDENCE, "gatewayd evidence key > gw-demo.pem; cat gw-demo.pem")
     await terminal.type(EVIDENCE, "gatewayd evidence verify incident/*.evidence --key gw-demo.pem")
     await terminal.type(
@@ -109,7 +108,9 @@ async def _after(terminal: Terminal, ops: Ops, alarm: str) -> None:
     )
     await terminal.type(EVALUATED, "gatewayd audit")
     await terminal.type(EVALUATED, f"gatewayd ops {GATEWAY} review {alarm}")
-    await terminal.type(CODE_WORD, told("visit/v-1204", "{visit, state, code_word_ref}"))
+    raised = "jq -c 'select(.type == \"raised\").visit | {what}' incident/*.evidence/events.jsonl"
+    await terminal.type(ADDRESS, raised.replace("{what}", "{address, note, risk}"))
+    await terminal.type(CODE_WORD, raised.replace("{what}", "{code_word_ref}"))
     await terminal.type(CHECK_IN, f"gatewayd ops {GATEWAY} visit/extend v-1204")
     await terminal.type(CHECK_IN, "gatewayd ops list")
     await terminal.type(CHECK_IN, f"gatewayd ops {GATEWAY} visit/close v-1204")
