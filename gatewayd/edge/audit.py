@@ -22,7 +22,7 @@ def append(state: Path, body: Mapping[str, Plain]) -> None:
     """Add an entry, synced. OSError: it could not be written."""
     path = state / FILE
     if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the other may be as quick
         _give(path.parent, state)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

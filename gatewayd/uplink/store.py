@@ -93,6 +93,11 @@ class Store:
                 self._release(message.id)
         self.drop_overfull()
 
+    def release(self) -> None:
+        """Let go of all that is held for the disk: we leave."""
+        for message_id in tuple(self._held):
+            self._release(message_id)
+
     def save(self) -> None:
         """Hand everything that is only in memory to the disk."""
         self._save(self._unsaved())

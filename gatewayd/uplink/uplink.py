@@ -163,6 +163,7 @@ class Uplink:
                 await self._keeper.run()
         finally:
             self._store.tasks = None
+            self._store.release()
             self.save()
             link, self._link = self._link, None
             if link is not None:

@@ -54,7 +54,7 @@ async def test_what_was_delivered_leaves_no_byte_behind(path: Path, monkeypatch:
     async with running_outbox(path, tidy_s=0.05) as outbox:
         names = await told(outbox)
         assert set(found(path)) >= {"0.seg"}
-        assert len(found(path)) >= 2
+        await until(lambda: len(found(path)) >= 2)
         await erased(outbox, names)
         await until(lambda: not found(path))
         assert (path.parent / "outbox.db").exists()
