@@ -32,7 +32,10 @@ _RECENT: Final = 60  # presses of a tag that may still be told of
 class Site(Protocol):
     """What one gateway told."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its id."""
+
     activations: list[Activation]
     absences: list[Absence]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from simulated import Machine
 
 from gatewayd.config.layers import Layers
 from gatewayd.config.load import assemble
@@ -13,14 +14,13 @@ from gatewayd.config.model import Config
 from gatewayd.core import payload, topic
 from gatewayd.core.command import Incoming
 from gatewayd.core.health import Facts, Health, HostFacts
-from gatewayd.core.model import Advertisement, Body, ClockSource, Component, Instant, State
+from gatewayd.core.model import Advertisement, Body, Component, Instant, State
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import Gateway
 from gatewayd.records import ALARM
 from gatewayd.uplink import Batch
 from shift.tags import Frame, Tag
 
-WALL_S: Final = 1.8e9  # true time 0
 SIGN_S: Final = 6.0  # a gateway's signs of life at the broker
 INTERVAL_S: Final = 60.0  # [health] interval
 FACTS: Final = Facts(host=HostFacts())
@@ -51,69 +51,52 @@ class Absence:
 class Site:
     """One gateway, which dies and comes back with what its disk has."""
 
-    name: str
+    machine: Machine
     config: Config
-    clock: Callable[[], float]  # true time, seconds
     hears: bool = True  # whether the adapter and bluetoothd deliver
     gateway: Gateway | None = None
     scanning: bool = False
     activations: list[Activation] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
     restarted_s: float = 0.0  # the last time
-    _disk: dict[str, dict[str, str]] = field(default_factory=dict)
     _presses: dict[str, int] = field(default_factory=dict)  # of each alarm
-    _boots: dict[str, float] = field(default_factory=dict)  # when each boot began, true time
-    _boot: str = ""
-    _wrong_s: float = 0.0  # how far the wall clock is off
-    _source: ClockSource = ClockSource.NTP
     _health: Health | None = None
     _radio: Body = field(default_factory=dict)  # as last told
     _absent_s: float | None = None  # since when it is known not to hear
     _runs: int = 0
     _orders: int = 0
 
-    def now(self) -> Instant:
-        mono_s = self.clock() - self._boots[self._boot]
-        wall_s = WALL_S + self.clock() - self._wrong_s
-        return Instant(boot=self._boot, mono_s=mono_s, wall_s=wall_s, source=self._source, uncertainty_ms=5)
-
-    def boot(self, *, wrong_s: float = 0.0) -> None:
-        """The machine starts, without the time until it is told."""
-        self._boot = f"{self.name}-{len(self._boots)}"
-        self._boots[self._boot] = self.clock() - 10.0
-        if len(self._boots) > 1:
-            self._wrong_s, self._source = wrong_s, ClockSource.NONE
-
-    def learn_time(self) -> None:
-        self._wrong_s, self._source = 0.0, ClockSource.NTP
+    @property
+    def name(self) -> str:
+        return self.machine.name
 
     def start(self) -> None:
         """The daemon starts; its records are not read yet."""
         self._runs += 1
-        self.restarted_s = self.clock()
+        self.restarted_s = self.machine.clock()
         self.gateway = Gateway(
-            self.config, run=f"{self.name}-{self._runs}", now=self.now, accepted=lambda _: None
+            self.config, run=f"{self.name}-{self._runs}", now=self.machine.now, accepted=lambda _: None
         )
         self.gateway.sender = self
-        self._health = Health.begin(self.now())
+        self._health = Health.begin(self.machine.now())
         self.scanning = False
         self.tell()
 
     def restore(self) -> None:
         if self.gateway is not None:
-            self.gateway.restore({kind: dict(records) for kind, records in self._disk.items()})
+            self.gateway.restore(self.machine.read())
 
     def die(self) -> None:
         """The daemon ends, and the broker's will says so: it was last heard of at its last sign of life."""
         self.gateway = self._health = None
         if self._absent_s is None:
-            self._absent_s = self.clock() - self.clock() % SIGN_S
+            self._absent_s = self.machine.clock() - self.machine.clock() % SIGN_S
 
     def report(self, detail: str = "") -> None:
         """What the radio edge says: `detail` of a failure, or that it hears."""
         if self._health is not None:
             state = State.FAILED if detail else State.OK
-            self._health = self._health.report(Component.RADIO, state, detail, self.now())
+            self._health = self._health.report(Component.RADIO, state, detail, self.machine.now())
             self.tell()
 
     def scan(self) -> None:
@@ -123,12 +106,12 @@ class Site:
 
     def tell(self) -> None:
         """Publish health where it is due; ops notes since when the gateway is said not to hear."""
-        if self._health is not None and self._health.message_due(self.now(), INTERVAL_S):
-            self._health, draft = self._health.publish(FACTS, self.now())
+        if self._health is not None and self._health.message_due(self.machine.now(), INTERVAL_S):
+            self._health, draft = self._health.publish(FACTS, self.machine.now())
             self._note(draft.body["components"][Component.RADIO])  # type: ignore[index,call-overload]
 
     def _note(self, radio: Any) -> None:
-        since_s = self._true_s(radio["since"])
+        since_s = self.machine.true_s(radio["since"])
         if radio["state"] != State.OK:
             self._absent_s = since_s if self._absent_s is None else min(since_s, self._absent_s)
             return
@@ -137,13 +120,13 @@ class Site:
             self._absent_s = None
         last = radio.get("last_outage")
         if last is not None:
-            began_s = self._true_s(last["began_at"])
+            began_s = self.machine.true_s(last["began_at"])
             self.absences.append(Absence(began_s=began_s, ended_s=began_s + last["lasted_s"]))
 
     def end(self) -> None:
         """The shift is over."""
         if self._absent_s is not None:
-            self.absences.append(Absence(began_s=self._absent_s, ended_s=self.clock()))
+            self.absences.append(Absence(began_s=self._absent_s, ended_s=self.machine.clock()))
 
     def hear(self, frame: Frame) -> bool:
         """Hear it if that is possible, as the radio edge does; whether it was."""
@@ -153,7 +136,7 @@ class Site:
             self.gateway.on_advertisement(
                 Advertisement(
                     address=frame.address,
-                    heard_s=self.now().mono_s,
+                    heard_s=self.machine.now().mono_s,
                     rssi_dbm=-70,
                     service_data=frame.service_data,
                     manufacturer_data=frame.manufacturer_data,
@@ -178,10 +161,7 @@ class Site:
 
     def send(self, batch: Batch) -> None:
         """The uplink and the disk: what is sent is stored, and looked at for presses."""
-        for (kind, key), text in batch.records.items():
-            self._disk.setdefault(kind, {})[key] = text
-        for kind, key in batch.forget:
-            self._disk.get(kind, {}).pop(key, None)
+        self.machine.store(batch.records, batch.forget)
         for (kind, alarm), text in batch.records.items():
             if kind == ALARM:
                 self._look(alarm, payload.load(text), batch)
@@ -190,16 +170,14 @@ class Site:
         presses, tag, pressed = state["presses"], state["tag"], state["pressed_at"]
         assert isinstance(presses, int)
         assert isinstance(tag, dict)
+        assert isinstance(pressed, Instant)
         before = self._presses.get(alarm, 0)
         self._presses[alarm] = presses
         for more in range(before, presses):
             told = Activation(
-                tag=str(tag["id"]), alarm=alarm, heard_s=self._true_s(pressed), raised=more == 0
+                tag=str(tag["id"]), alarm=alarm, heard_s=self.machine.true_s(pressed), raised=more == 0
             )
             self.activations.append(replace(told, **_event(alarm, batch)))
-
-    def _true_s(self, instant: Any) -> float:
-        return float(self._boots[instant.boot] + instant.mono_s)
 
 
 def _event(alarm: str, batch: Batch) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class BTHome(Tag):
         self._id = dice.randrange(256)
         self._counter = dice.randrange(5_000)
         self._state = bytes(self.buttons)
+        self.battery_pct = 90
         if self.sealed:
             self.key = dice.randbytes(16)
             self.section = f"format = bthome\nkey_credential = {name}\n"
@@ -110,7 +111,10 @@ class BTHome(Tag):
 
     def press(self, dice: random.Random) -> None:
         which = dice.randrange(self.buttons)
-        event = dice.choice((1, 1, 1, 2, 4))
+        self.press_as(dice.choice((1, 1, 1, 2, 4)), which)
+
+    def press_as(self, event: int, which: int = 0) -> None:
+        """Somebody presses this button in this pattern, by BTHome's number of it."""
         self._next(bytes(event if each == which else 0 for each in range(self.buttons)))
 
     def new_battery(self) -> None:
@@ -136,7 +140,9 @@ class BTHome(Tag):
         self._content = self._build()
 
     def _build(self) -> Frame:
-        objects = bytes((0x00, self._id, 0x01, 90)) + b"".join(bytes((0x3A, each)) for each in self._state)
+        objects = bytes((0x00, self._id, 0x01, self.battery_pct)) + b"".join(
+            bytes((0x3A, each)) for each in self._state
+        )
         says = f"{self._id} {self._state.hex()}"
         if self.key is None:
             return self._frame(says, {_service("FCD2"): b"\x44" + objects})

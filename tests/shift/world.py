@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+from simulated import Machine, Timeline
 
 from shift.site import Activation, Site, configured
 from shift.tags import MODELS, BTHome, Frame, Tag, other
@@ -53,15 +53,13 @@ class Shift:
     """Run it once; then `presses` and the gateways' own records are what is judged."""
 
     def __init__(self, seed: int, presses: int, faults_s: float = FAULTS_S) -> None:
-        self.now_s = 0.0
+        self.time = Timeline()
         self.dice = random.Random(seed)
         self.presses: list[Press] = []
-        self._night_s = 0.0  # that has passed, not counted in the queue's times
+        self._night_over = False
         self._left = presses
         self._faults_s = faults_s
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._last_s: float | None = None  # when it ends
+        self._last_s = float("inf")  # when it ends
         self._night_at_s = presses / 2000 * 3600 / 2
         self._worn = [
             Worn(tag=model(f"{model.__name__.lower()}-{each}", self._address(), self.dice))
@@ -69,7 +67,7 @@ class Shift:
             for each in range(EACH)
         ]
         config = configured([worn.tag for worn in self._worn])
-        self.sites = [Site(name, config, lambda: self.now_s) for name in ("gw-1", "gw-2")]
+        self.sites = [Site(Machine(name, lambda: self.now_s), config) for name in ("gw-1", "gw-2")]
         self._seen = {site.name: 0 for site in self.sites}  # activations whose closing is arranged
         self._heard: dict[tuple[str, str, str], tuple[str, Press | None]] = {}
         self._told: dict[tuple[str, str, str], tuple[str, float]] = {}
@@ -79,7 +77,7 @@ class Shift:
     def run(self) -> None:
         """From the first press to two minutes after the last."""
         for site in self.sites:
-            site.boot()
+            site.machine.boot()
             site.start()
             site.restore()
             site.scan()
@@ -90,18 +88,20 @@ class Shift:
             self._after(self.dice.uniform(2, 2 * PAUSE_S), partial(self._press, worn))
         self._after(1.0, self._second)
         self._after(self._night_at_s, self._night)
-        while self._queue and (self._last_s is None or self._queue[0][0] <= self._last_s):
-            at_s, _, act = heapq.heappop(self._queue)
-            self.now_s = at_s + self._night_s
-            act()
+        self.time.run(lambda: self._last_s)
         for site in self.sites:
             site.end()
 
     def renewed(self, tag: Tag) -> bool:
         return any(worn.renewed for worn in self._worn if worn.tag is tag)
 
+    @property
+    def now_s(self) -> float:
+        """True time."""
+        return self.time.now_s
+
     def _after(self, wait_s: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, (self.now_s - self._night_s + wait_s, next(self._order), act))
+        self.time.after(wait_s, act)
 
     def _address(self) -> str:
         return "C4:" + self.dice.randbytes(5).hex(":").upper()
@@ -111,8 +111,8 @@ class Shift:
     def _press(self, worn: Worn) -> None:
         if self._left <= 0:
             return
-        until_night_s = self._night_at_s - (self.now_s - self._night_s)
-        if 0 < until_night_s < BEFORE_NIGHT_S:
+        until_night_s = self._night_at_s - self.now_s
+        if not self._night_over and 0 < until_night_s < BEFORE_NIGHT_S:
             self._after(until_night_s + self.dice.uniform(1, 90), lambda: self._press(worn))
             return
         self._left -= 1
@@ -128,7 +128,7 @@ class Shift:
         self._burst(worn, worn.turn, press)
         self._plan(worn, burst_s)
         if self._left <= 0:
-            self._last_s = self.now_s - self._night_s + END_S
+            self._last_s = self.now_s + END_S
 
     def _plan(self, worn: Worn, burst_s: float) -> None:
         """What this wearer does next."""
@@ -284,8 +284,8 @@ class Shift:
 
         def come_back() -> None:
             if reboots:
-                site.boot(wrong_s=self.now_s - died_s)
-                self._after(self.dice.uniform(5, 60), site.learn_time)
+                site.machine.boot(wrong_s=self.now_s - died_s)
+                self._after(self.dice.uniform(5, 60), site.machine.learn_time)
             site.start()
             self._after(self.dice.uniform(0.05, 0.5), site.scan)
             self._after(self.dice.uniform(0.1, 3.0), site.restore)
@@ -295,8 +295,8 @@ class Shift:
 
     def _night(self) -> None:
         """Hours in which nothing is on the air; then some tags repeat what they said before."""
-        self._night_s += NIGHT_S
-        self.now_s += NIGHT_S
+        self._night_over = True
+        self.time.skip(NIGHT_S)
         for worn in self._worn:
             if isinstance(worn.tag, BTHome) and worn.tag.rest_s is None:
                 self._repeat(worn, worn.turn - 1)
