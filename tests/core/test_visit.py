@@ -522,7 +522,10 @@ def test_a_visit_opened_without_a_clock_ends_after_5_minutes() -> None:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_mistyped_year_is_not_watched_for_ever(begun: bool) -> None:
-    """Opened without a clock: once one is known, the end is within a day, or a week and a day if planned."""
+    """Opened without a clock: once one is known, the end is within a day, or a week and a day if planned.
+
+    Also one that began meanwhile, since no clock could tell: it is planned again.
+    """
     world = World(source=ClockSource.NONE)
     far_s = NOON_S + 3_000 * 365 * DAY_S
     world.open(start_s=far_s, end_s=far_s + 3_600)
@@ -530,7 +533,8 @@ def test_a_mistyped_year_is_not_watched_for_ever(begun: bool) -> None:
         assert world.tick() == ["opened"]
     world.know(NOON_S)
     left_s = world["v-1"].end_s - NOON_S
-    assert left_s == DAY_S + (0 if begun else AHEAD_S)
+    assert world["v-1"].state is VisitState.PLANNED
+    assert left_s == DAY_S + AHEAD_S
     world.tick(left_s)
     world.tick(100)
     assert world["v-1"].alarm is not None
@@ -549,6 +553,40 @@ def test_a_planned_visit_begins_where_no_clock_can_tell() -> None:
     assert world.alarms == []
     world.tick(1)
     assert len(world.alarms) == 1
+
+
+@pytest.mark.parametrize("blind_s", [30, 3_700])
+def test_a_visit_that_began_without_a_clock_is_planned_again_once_one_is_known(blind_s: float) -> None:
+    """It begins and ends when ops said, whatever was raised, and of whatever was checked out, meanwhile."""
+    world = World()
+    start_s = NOON_S + DAY_S
+    world.open(start_s=start_s, end_s=start_s + 3_600)
+    assert world.reboot(10, ClockSource.NONE) == ["None", "opened"]
+    assert world.press() == ["check_out_refused"]
+    world.tick(blind_s)
+    early = [each.alarm for each in world.alarms]
+    assert world.know(NOON_S + 4_000) == ["planned"]
+    assert world.press() == []
+    assert world.tick(start_s - NOON_S - 4_000) == ["opened"]
+    world.tick(3_600 + 89)
+    assert world.alarms == []
+    world.tick(1)
+    assert len(world.alarms) == 1
+    assert world.alarms[0].alarm not in early
+
+
+def test_a_visit_that_was_alarmed_without_a_clock_is_watched_to_its_end(world: World) -> None:
+    """The worker is still behind the door when ops have closed what was raised too early."""
+    world.open(120)
+    world.reboot(10, ClockSource.NONE)
+    world.tick(90)
+    [early] = world.alarms
+    assert world.know(NOON_S + 110) == ["corrected"]
+    world.tick(7_200 + 89 - 110)
+    assert world.alarms == []
+    world.tick(1)
+    [late] = world.alarms
+    assert late.alarm != early.alarm
 
 
 # --- before the door ----------------------------------------------------------------------------------------
@@ -801,9 +839,18 @@ class Watching(RuleBasedStateMachine):
         source = ClockSource.NTP if known else ClockSource.NONE
         boot = f"{self.world.now.boot}+"
         self.world.now = replace(self.world.now, boot=boot, mono_s=9.0, wall_s=wall_s, source=source)
-        if self.model is not None:
-            self.model.blind_s = None if known else self.true_s
+        if known:
+            self.see()
+        elif self.model is not None:
+            self.model.blind_s = self.true_s
         self.pass_time(0)
+
+    def see(self) -> None:
+        """A clock tells: what was raised too early is not the alarm of the end."""
+        if self.model is not None:
+            self.model.blind_s = None
+            if self.true_s < self.model.end_s - SETTINGS.reminder_s:
+                self.model.alarms = 0
 
     @rule(off_s=st.sampled_from([-90_000.0, -60.0, 60.0, 90_000.0]))
     def set_the_clock(self, off_s: float) -> None:
@@ -816,8 +863,7 @@ class Watching(RuleBasedStateMachine):
     def learn_the_time(self) -> None:
         """The clock is right again, or at last."""
         self.world.now = replace(self.world.now, wall_s=self.true_s, source=ClockSource.NTP)
-        if self.model is not None:
-            self.model.blind_s = None
+        self.see()
         self.pass_time(0)
 
     @invariant()

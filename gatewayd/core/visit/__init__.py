@@ -8,12 +8,14 @@ Rules:
   worker's tag tells too where it can. When that has passed, an alarm is raised. Closing, a press of check-out
   or an extension ends it at any moment before; after it they change the visit, never the alarm, which only
   people close. Each end that passes raises one alarm, however often it is looked at.
-- A press that failed to prove itself checks nobody out: whoever recorded one must not end the watch.
+- A press that failed to prove itself checks nobody out: whoever recorded one must not end the watch. Nor does
+  one end a planned visit that began only since no clock could tell: it may be of the visit before.
 - Within a boot, deadlines are monotonic: a clock that is set moves none. They are read anew only by a better
   source than the one they were read by, and in another boot.
 - Where no clock can tell, the gateway errs towards alarming and says so (`clock_assumed`): one opened then
   ends after 5 min; one that a reboot interrupted has reached its end, and one that was overdue is alarmed at
-  once; a planned one begins. A clock that is known in time takes it back.
+  once; a planned one begins. A clock that is known then takes it back: the visit is open again, or planned,
+  and watched to its end, also where an alarm was raised meanwhile.
 - Before a visit begins, what is wrong with the worker's tag is told: none, lost, not known, battery critical.
 - The address, the note and the code word's reference are told in alarms' events only. They are erased when
   the visit is closed, and what is left of it `FORGET_S` later. One that was alarmed and never closed is

@@ -57,6 +57,11 @@ class Visit:
         return self.anchor.source is ClockSource.NONE
 
     @property
+    def guessed(self) -> bool:
+        """Whether it only counts as begun: it was planned, and no clock tells whether it is to come."""
+        return self.begun and self.assumed and self.anchor.wall_s == self.start_s
+
+    @property
     def begun(self) -> bool:
         """Whether the worker is on it."""
         return self.state not in {VisitState.PLANNED, VisitState.CLOSED}
@@ -121,7 +126,8 @@ def anchored(visit: Visit, now: Instant, *, overdue_s: float) -> Visit:
     then = visit.anchor
     if _BETTER[now.source] < _BETTER[then.source]:
         # Only now can a timer that was set without a clock be held to its bounds.
-        longest_s = LONGEST_S + (0.0 if visit.begun else AHEAD_S)
+        ahead = not visit.begun or (visit.start_s is not None and visit.start_s > now.wall_s)
+        longest_s = LONGEST_S + (AHEAD_S if ahead else 0.0)
         end_s = min(visit.end_s, now.wall_s + longest_s) if visit.assumed else visit.end_s
         return replace(visit, anchor=now, end_s=end_s)
     if then.boot == now.boot:

@@ -45,7 +45,7 @@ def _checked_out(turn: Turn, event: CheckedOut) -> None:
     visit = of_worker(turn.visits, event.worker)
     if visit is None:
         return
-    if event.auth in {Auth.FAILED, Auth.REPLAYED}:
+    if event.auth in {Auth.FAILED, Auth.REPLAYED} or visit.guessed:
         turn.tell(visit, Trigger.CHECK_OUT_REFUSED, {"auth": event.auth.value})
     else:
         turn.close(visit, {"by": "press", "auth": event.auth.value})
@@ -69,14 +69,21 @@ def _ticked(turn: Turn, visit: Visit, doubts: Doubts, settings: Settings) -> Non
 
 
 def _read_anew(turn: Turn, before: Visit, visit: Visit, settings: Settings) -> Visit:
-    """Take times that another clock read; where they say that its end is not near, it is open again."""
+    """Take times that another clock read; where they say that it is not so far yet, it goes back."""
+    if visit.begun and visit.start_s is not None and visit.passed_s(visit.start_s, turn.now) < 0:
+        return turn.tell(replace(_unalarmed(visit), doubts=(), checked=False), Trigger.PLANNED)
     nearing = visit.state in {VisitState.REMINDED, VisitState.OVERDUE}
     early = visit.passed_s(visit.end_s, turn.now) < -settings.reminder_s
-    if nearing and early and visit.alarm is None:
-        return turn.tell(visit, Trigger.CORRECTED)
+    if nearing and early:
+        return turn.tell(_unalarmed(visit), Trigger.CORRECTED)
     if before.assumed is not visit.assumed:
         turn.state(visit)
     return turn.note(visit)
+
+
+def _unalarmed(visit: Visit) -> Visit:
+    """Return the visit as one to be watched to its end: what was raised without a clock was not for that."""
+    return visit if visit.alarm is None else replace(visit, alarm=None, seed=derive(visit.seed, visit.alarm))
 
 
 def _planned(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:

@@ -27,7 +27,7 @@ class Trigger(StrEnum):
     ALARMED = "alarmed"  # the alarm is raised
     EXTENDED = "extended"
     CORRECTED = "corrected"  # a clock that is known now says that its end is not so near
-    CHECK_OUT_REFUSED = "check_out_refused"  # the press failed to prove itself
+    CHECK_OUT_REFUSED = "check_out_refused"  # the press failed to prove itself, or the visit may be to come
     CLOSED = "closed"
 
 
@@ -44,10 +44,11 @@ def _to(target: VisitState, *states: VisitState) -> Mapping[VisitState, VisitSta
 
 
 # For each trigger: from which state to which. Where there is no entry it must not happen; a command that asks
-# for it gets `conflict`. PLANNED begins a visit, and so may OPENED: they come from nothing.
+# for it gets `conflict`. PLANNED and OPENED also begin a visit: they come from nothing, too.
 TABLE: Final[Mapping[Trigger, Mapping[VisitState, VisitState]]] = MappingProxyType(
     {
-        Trigger.PLANNED: MappingProxyType({}),
+        # It began where no clock could tell, and one that is known now says that it begins later.
+        Trigger.PLANNED: _to(_S.PLANNED, *_BEGUN),
         Trigger.OPENED: _to(_S.OPEN, _S.PLANNED),
         Trigger.READINESS: _unchanged(_S.PLANNED, _S.OPEN),
         Trigger.REMINDED: _to(_S.REMINDED, _S.OPEN),
