@@ -9,12 +9,15 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from gatewayd.core.model import ClockSource, Instant
 
 WALL_S: Final = 1_800_230_400.0  # true time 0: Monday 2027-01-18, 00:00 UTC
 ON_S: Final = 10.0  # from the machine's start to that of its daemon
+
+
+Act: TypeAlias = Callable[[], object]  # something that happens
 
 
 class Timeline:
@@ -23,10 +26,10 @@ class Timeline:
     def __init__(self) -> None:
         self.now_s = 0.0  # true time
         self._skipped_s = 0.0  # not counted in the queue's times
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Act]] = []
         self._order = itertools.count()
 
-    def after(self, wait_s: float, act: Callable[[], None]) -> None:
+    def after(self, wait_s: float, act: Act) -> None:
         """Let something happen `wait_s` from now."""
         heapq.heappush(self._queue, (self.now_s - self._skipped_s + wait_s, next(self._order), act))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -195,9 +196,8 @@ def _event(alarm: str, batch: Batch) -> dict[str, Any]:
     return {}
 
 
-def configured(tags: list[Tag]) -> Config:
+def configured(tags: Sequence[Tag], text: str = "[gateway]\nid = gw-1\n[audio]\nenabled = no\n") -> Config:
     """A gateway to which all of these are assigned."""
-    text = "[gateway]\nid = gw-1\n[audio]\nenabled = no\n"
     layers = Layers()
     layers.add((text + "".join(tag.configuration() for tag in tags)).encode(), "gatewayd.conf")
     config = assemble(layers, credentials=None, machine_id="0" * 32).config

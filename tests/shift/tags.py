@@ -54,13 +54,13 @@ class Tag:
     stream = ""  # of the last press
 
     def __init__(self, name: str, address: str, dice: random.Random) -> None:
-        self.name = name
+        self.name = self.worker = name
         self.address = address
         self.key: bytes | None = None
 
     def configuration(self) -> str:
         """Its section of the gateway's file."""
-        return f"[tag {self.name}]\naddress = {self.address}\nworker = {self.name}\n{self.section}"
+        return f"[tag {self.name}]\naddress = {self.address}\nworker = {self.worker}\n{self.section}"
 
     def press(self, dice: random.Random) -> None:
         """Somebody presses (one of) its buttons."""
@@ -303,7 +303,7 @@ class IBeacon(Tag):
         self._uuid = dice.randbytes(16)
 
     def configuration(self) -> str:
-        who = f"[tag {self.name}]\nworker = {self.name}\nformat = ibeacon\n"
+        who = f"[tag {self.name}]\nworker = {self.worker}\nformat = ibeacon\n"
         return f"{who}uuid = {UUID(bytes=self._uuid)}\nmajor = 1\nminor = 513\n"
 
     def pressed(self, since_s: float) -> list[Frame]:
@@ -336,7 +336,7 @@ class Eddystone(Tag):
         self._uid = dice.randbytes(16)
 
     def configuration(self) -> str:
-        who = f"[tag {self.name}]\nworker = {self.name}\nformat = eddystone\n"
+        who = f"[tag {self.name}]\nworker = {self.worker}\nformat = eddystone\n"
         return f"{who}namespace = {self._uid[:10].hex()}\ninstance = {self._uid[10:].hex()}\n"
 
     def pressed(self, since_s: float) -> list[Frame]:
