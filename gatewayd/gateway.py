@@ -219,7 +219,7 @@ class Gateway:
         """Store what is heard to the end: the daemon stops."""
         if self._early is None:
             self._seal(stopping=True)
-            self._store({}, self.supervisor.record.save(self._now(), stopped=True))
+            self._store(self.listener.records, self.supervisor.record.save(self._now(), stopped=True))
 
     def _store(self, records: Put, changes: Changes | None) -> None:
         """Store records, what is due of the record of coverage with them, and where we are."""

@@ -617,6 +617,20 @@ async def test_a_revoked_tag_is_withdrawn() -> None:
     assert [message.clears for message in room.states()] == [True]
 
 
+async def test_copies_of_a_press_that_a_stop_cuts_in_two_are_one_press(room: Room) -> None:
+    """Of a tag that numbers nothing only silence tells presses apart: what was heard to the end is stored."""
+    uuid, data = parse_service_data("fcd2:403a01")
+    copy = Advertisement(address=ADDRESS, heard_s=room.now_s, rssi_dbm=-60, service_data={uuid: data})
+    for _ in range(5):
+        room.gateway.on_advertisement(replace(copy, heard_s=room.now_s))
+        room.now_s += 1
+    room.gateway.finish()
+    again = Room(now_s=room.now_s + 6.5)
+    again.gateway.restore(room.disk.records)
+    again.gateway.on_advertisement(replace(copy, heard_s=again.now_s))
+    assert again.disk.events("raised", "repeated") == []
+
+
 async def test_the_same_state_of_the_radio_again_changes_nothing(room: Room) -> None:
     """A radio that hears may say this and that of itself."""
     room.gateway.supervisor.radio(State.OK, "hci0 scans and hears")

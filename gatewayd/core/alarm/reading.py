@@ -133,7 +133,7 @@ def _read(body: Body) -> Alarm:
         note=local.optional_text("note"),
         responders=tuple(_responder(Reader(each)) for each in state.objects("responders")),
         waiting=escalation.optional_instant("waiting_at"),
-        level=escalation.number("level"),
+        level=escalation.optional_number("level") or 0,
         cancelled=cancel.optional_instant("requested_at"),
         cancel_refused=cancel.optional_instant("refused_at"),
         audio=_audio(Reader(state.object("audio"))),
