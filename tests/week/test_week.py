@@ -18,7 +18,7 @@ from week.model import RULES, judge
 from week.view import View, clock, true_s
 from week.world import DAY_S, HUB, VEHICLE
 
-SEED: Final = 9
+SEED: Final = 1
 VISITS: Final = 57  # as on each day of the week
 ALARMS: Final = 10  # one of each kind
 WANTED: Final = (

@@ -149,7 +149,7 @@ def _alarmed(view: View, visit: Visit, alarms: list[Event]) -> Iterator[Fall]:
         if event.alarm not in fitting and _timed(view, visit, event.at_s) and event.sure:
             yield Fall(at_s=event.at_s, site=site, expected=f"no alarm of {visit.id} then", seen=str(event))
         address = event.body["visit"].get("address")
-        if address != visit.opened["address"]:
+        if address != visit.opened.get("address"):
             yield Fall(at_s=event.at_s, site=site, expected=f"the address of {visit.id}", seen=str(address))
 
 
@@ -300,7 +300,9 @@ def address_travels_in_alarms_only(view: View) -> Iterator[Fall]:
 
 def erased(view: View) -> Iterator[Fall]:
     """retention on the gateway after confirmed delivery: ≤ 24 h, then erased."""
-    visits = {str(visit.opened["address"]["street"]): visit for visit in arranged(view)}
+    visits = {
+        str(visit.opened["address"]["street"]): visit for visit in arranged(view) if "address" in visit.opened
+    }
     alarmed: dict[str, float] = {}
     for event in view.events:
         name = event.body.get("visit", {}).get("id")
