@@ -162,7 +162,7 @@ def _untold(site: Site, said: Iterable[str]) -> Iterator[str]:
     told = sum(site.ops.health().get("outbox", {}).get("evicted", {}).values())
     if absent > max(told, 0) + len(site.presses):
         yield f"{absent} chunks of sound are missing, {told} messages are told as dropped"
-    lost = site.harmed & site.accepted().keys() - site.known()
+    lost = (site.harmed & site.accepted().keys()) - site.known() - site.vanished
     if lost and "damaged" not in journal:
         yield f"{sorted(lost)} went with the database, and nobody was told of the damage"
 

@@ -170,6 +170,8 @@ async def _flip(site: Site, dice: random.Random) -> None:
 
 
 async def _delete(site: Site, _dice: random.Random) -> None:
+    if not site.alive:
+        site.vanished |= site.accepted().keys()
     for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
         with suppress(OSError):
             (site.state / name).unlink(missing_ok=True)

@@ -89,6 +89,7 @@ class Site(World):
         self.flapping: asyncio.Task[None] | None = None
         self.crashes: list[str] = []
         self.harmed: set[str] = set()  # alarms that lay on a disk that was then destroyed
+        self.vanished: set[str] = set()  # alarms whose disk was deleted while no daemon was there to see it
         self.emptied: set[str] = set()  # alarms whose broker then forgot everything
         self.seen: dict[str, int] = {}  # faults, and the life of the daemon in which each began
         self.witnessed: set[str] = set()  # faults that one life of the daemon saw from beginning to end
