@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from gatewayd.core.model import ClockSource, Instant
+from shift.tags import Frame
+
+from gatewayd.core.model import Advertisement, ClockSource, Instant
+from gatewayd.gateway import Gateway
 
 WALL_S: Final = 1_800_230_400.0  # true time 0: Monday 2027-01-18, 00:00 UTC
 ON_S: Final = 10.0  # from the machine's start to that of its daemon
@@ -93,3 +96,17 @@ class Machine:
     def read(self) -> dict[str, dict[str, str]]:
         """What is on the disk, as a daemon that starts is given it."""
         return {kind: dict(records) for kind, records in self.disk.items()}
+
+
+def hear(gateway: Gateway, frame: Frame, heard_s: float) -> None:
+    """Have a gateway hear a frame, as the radio edge does; `heard_s`: CLOCK_MONOTONIC of its machine."""
+    if gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data):
+        gateway.on_advertisement(
+            Advertisement(
+                address=frame.address,
+                heard_s=heard_s,
+                rssi_dbm=-70,
+                service_data=frame.service_data,
+                manufacturer_data=frame.manufacturer_data,
+            )
+        )

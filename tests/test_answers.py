@@ -25,7 +25,7 @@ from answers.questions import (
     STEPS,
 )
 from answers.story import tell
-from answers.typing import Typed
+from answers.terminal import Typed
 
 from gatewayd.cli import make_parser
 

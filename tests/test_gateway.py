@@ -57,10 +57,6 @@ def configured(more: str = "") -> Config:
     return assemble(layers, credentials=None, machine_id="0" * 32).config
 
 
-def configured_plain() -> Config:
-    return configured()
-
-
 @dataclass
 class Disk:
     """An uplink and its disk: keeps what is sent."""

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from answers.story import tell
-from answers.typing import Typed
+from answers.terminal import Typed
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "answers.md"
 _ANSWER: Final = re.compile(r"^## (.+?)\n(.*?)^```console\n.*?^```$", re.MULTILINE | re.DOTALL)

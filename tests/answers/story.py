@@ -21,7 +21,7 @@ from answers.questions import (
     RECEIVES,
     STEPS,
 )
-from answers.typing import Terminal, Typed
+from answers.terminal import Terminal, Typed
 from gatewayd.core.topic import Kind
 from gatewayd.sim.world import GATEWAY, TAG, World
 

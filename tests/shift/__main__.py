@@ -7,13 +7,12 @@ S+n --presses 2000` draws the same again.
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import os
 import secrets
 import sys
-from collections import Counter
 from typing import Final
+
+from campaign import campaign
 
 from shift.judge import Verdict, judge
 from shift.world import FAULTS_S, Shift
@@ -23,14 +22,9 @@ EACH: Final = 2_000
 
 def work(seed: int, presses: int = EACH, faults_s: float = FAULTS_S) -> Verdict:
     """One shift, judged."""
-    logging.disable()  # an alarm is no news here
     shift = Shift(seed, presses, faults_s)
     shift.run()
     return judge(shift)
-
-
-def _work(task: tuple[int, int]) -> tuple[int, Verdict]:
-    return task[0], work(*task)
 
 
 def main() -> int:
@@ -45,17 +39,8 @@ def main() -> int:
     tasks = [
         (arguments.seed + number, min(EACH, arguments.presses - start)) for number, start in enumerate(starts)
     ]
-    counts: Counter[str] = Counter()
-    fallen = 0
-    with multiprocessing.Pool(arguments.jobs) as pool:
-        for seed, verdict in pool.imap_unordered(_work, tasks):
-            counts += verdict.counts
-            fallen += len(verdict.against)
-            for line in verdict.against:
-                print(f"FALLEN: seed {seed}, {line}", flush=True)
-    print("".join(f"{name:16} {count:9}\n" for name, count in sorted(counts.items())), end="")
-    print(f"{arguments.presses} presses, each judged at two gateways; {fallen} claims fallen")
-    return 1 if fallen else 0
+    told = f"{arguments.presses} presses, each judged at two gateways"
+    return campaign(work, tasks, arguments.jobs, told)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from simulated import Machine
+from simulated import Machine, hear
 
 from gatewayd.config.layers import Layers
 from gatewayd.config.load import assemble
@@ -15,7 +15,7 @@ from gatewayd.config.model import Config
 from gatewayd.core import payload, topic
 from gatewayd.core.command import Incoming
 from gatewayd.core.health import Facts, Health, HostFacts
-from gatewayd.core.model import Advertisement, Body, Component, Instant, State
+from gatewayd.core.model import Body, Component, Instant, State
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import Gateway
 from gatewayd.records import ALARM
@@ -133,16 +133,7 @@ class Site:
         """Hear it if that is possible, as the radio edge does; whether it was."""
         if self.gateway is None or not (self.hears and self.scanning):
             return False
-        if self.gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data):
-            self.gateway.on_advertisement(
-                Advertisement(
-                    address=frame.address,
-                    heard_s=self.machine.now().mono_s,
-                    rssi_dbm=-70,
-                    service_data=frame.service_data,
-                    manufacturer_data=frame.manufacturer_data,
-                )
-            )
+        hear(self.gateway, frame, self.machine.now().mono_s)
         return True
 
     def tick(self) -> None:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -20,13 +18,6 @@ from shift.tags import MODELS, Tag
 PRESSES: Final = 200
 SEED: Final = 5
 FAULTS_S: Final = 60.0  # more often than in the long form: a short shift must see each
-
-
-@pytest.fixture(autouse=True)
-def other_tests_hear() -> Iterator[None]:
-    """A campaign makes the journal silent, and this process has other tests."""
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def test_every_press_raises_once_or_health_said_why() -> None:

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import os
 import secrets
 import sys
-from collections import Counter
 
+from campaign import campaign
 from shift.judge import Verdict
 
 from week.days import ALARMS, DAYS, VISITS, live
@@ -22,13 +20,8 @@ from week.model import judge
 
 def work(seed: int, days: int = DAYS) -> Verdict:
     """One week, or a part of one, judged."""
-    logging.disable()  # an alarm is no news here
     visits, alarms = VISITS * days // DAYS, max(ALARMS * days // DAYS, ALARMS // 3)
     return judge(live(seed, days=days, visits=visits, alarms=alarms))
-
-
-def _work(task: tuple[int, int]) -> tuple[int, Verdict]:
-    return task[0], work(*task)
 
 
 def main() -> int:
@@ -41,17 +34,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     tasks = [(arguments.seed + number, arguments.days) for number in range(arguments.weeks)]
-    counts: Counter[str] = Counter()
-    fallen = 0
-    with multiprocessing.Pool(arguments.jobs) as pool:
-        for seed, verdict in pool.imap_unordered(_work, tasks):
-            counts += verdict.counts
-            fallen += len(verdict.against)
-            for line in verdict.against:
-                print(f"FALLEN: seed {seed}, {line}", flush=True)
-    print("".join(f"{name:32} {count:9}\n" for name, count in sorted(counts.items())), end="")
-    print(f"{arguments.weeks} weeks of {arguments.days} days; {fallen} claims fallen")
-    return 1 if fallen else 0
+    return campaign(work, tasks, arguments.jobs, f"{arguments.weeks} weeks of {arguments.days} days")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from shift.tags import Frame
-from simulated import Act, Machine, Timeline
+from simulated import Act, Machine, Timeline, hear
 
 from gatewayd.config.model import Config
 from gatewayd.core import sound
@@ -21,7 +21,6 @@ from gatewayd.core.alarm import HopKind
 from gatewayd.core.command import Incoming
 from gatewayd.core.health import Facts, Health, HostFacts
 from gatewayd.core.model import (
-    Advertisement,
     ClockSource,
     ClockState,
     Component,
@@ -226,16 +225,7 @@ class Site:
         """Hear a frame if that is possible; whether it was."""
         if self.gateway is None or not self.hears:
             return False
-        if self.gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data):
-            self.gateway.on_advertisement(
-                Advertisement(
-                    address=frame.address,
-                    heard_s=self.machine.now().mono_s,
-                    rssi_dbm=-70,
-                    service_data=frame.service_data,
-                    manufacturer_data=frame.manufacturer_data,
-                )
-            )
+        hear(self.gateway, frame, self.machine.now().mono_s)
         return True
 
     def take_fix(self, fix: Fix) -> None:

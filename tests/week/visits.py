@@ -16,6 +16,7 @@ PRE_ALARM_S: Final = 30.0
 EXTENSION_S: Final = 900.0
 SHORTEST_S: Final = 5 * 60.0
 DAY_S: Final = 24 * 3600.0
+EARLY_S: Final = 2 * 3600.0  # so much before that a gateway may erase, to be in time
 CRITICAL_PCT: Final = 10
 LOST_S: Final = 60.0
 
@@ -289,9 +290,14 @@ def address_travels_in_alarms_only(view: View) -> Iterator[Fall]:
             if visit.site == event.site
             and visit.worker == worker
             and _begins_s(view, visit, visit.starts_s) + SAME_S < event.at_s < visit.closed_s - SAME_S
+            and event.at_s < visit.ends[-1][1] + DAY_S - EARLY_S
         ]
         sent = [visit.id for visit in mine]
         told = event.body.get("visit", {}).get("id")
+        for visit in visits:
+            stale = event.at_s > visit.ends[-1][1] + DAY_S + LATE_S
+            if stale and event.sure and (visit.site, visit.id) == (event.site, told):
+                yield Fall(at_s=event.at_s, site=event.site, expected=f"{told} erased", seen=str(event))
         if mine and told not in sent and event.sure:
             yield Fall(
                 at_s=event.at_s, site=event.site, expected=f"{event} with visit {sent}", seen=str(told)
