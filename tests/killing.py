@@ -56,7 +56,7 @@ from gatewayd.sim.tag import SimulatedTag
 from gatewayd.uplink import Uplink
 
 LIFE_S = 0.3  # what a life has at most: a start, a session, its presses and some idling
-CPU_S = 0.06  # what a life computes; it dies at any moment of it, however busy the machine is
+CPU_S = 0.1  # what a life computes; it dies at any moment of it, however busy the machine is
 TOLD_S = 2.0  # likewise, where it dies of being told: it takes a tenth of it on a busy machine
 TAGS = 4  # each is pressed once in a life
 POWER_CUT = 137  # what the shim ends the process with

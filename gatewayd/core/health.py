@@ -2,7 +2,8 @@
 
 Pure: what is reported goes in with its `now`, a new `Health` comes out. Rules:
 - a change to worse is told once it has lasted a second, so a flicker stays untold; a recovery at once;
-- an outage of a second or more is told even when it is over before anyone asked (`last_outage`);
+- an outage of a second or more is told even when it is over before anyone asked (`last_outage`), and that
+  the radio failed however short it was: a press may have fallen into it;
 - the systemd watchdog is due only while every loop that must run made progress within its bound.
 """
 
@@ -24,6 +25,8 @@ Alive: TypeAlias = Callable[[], None]
 
 # The contract: "a component whose outage lasts a second or more is reported".
 OUTAGE_S: Final = 1.0
+# That one of these failed is told once it is over, however brief it was.
+_NEVER_BRIEF: Final = frozenset({Component.RADIO})
 # A new detail of the same state is told this long after the last message at the earliest: a figure in it that
 # keeps changing does not fill the link, and lost power on a gateway with undervoltage is told within 5 s.
 DETAIL_S: Final = 4.0
@@ -52,7 +55,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """A time of at least a second in which a component was worse than before."""
+    """A time in which a component was worse than before, and that is not too brief to be told."""
 
     state: State
     detail: str
@@ -169,7 +172,8 @@ class Health:
         began = min((spell.began for spell in spells), key=lambda instant: instant.mono_s)
         worst = max((spell.worst for spell in spells), key=lambda condition: _RANK[condition.state])
         lasted_s = now.mono_s - began.mono_s
-        if lasted_s < OUTAGE_S or worst.detail == STARTING:
+        brief = lasted_s < OUTAGE_S and not (component in _NEVER_BRIEF and worst.state is State.FAILED)
+        if brief or worst.detail == STARTING:
             return recovered
         outage = Outage(state=worst.state, detail=worst.detail, began=began, lasted_s=lasted_s)
         return replace(
@@ -329,7 +333,7 @@ def _component(condition: Condition, outage: Outage | None) -> Body:
             "state": outage.state,
             "detail": outage.detail,
             "began_at": outage.began,
-            "lasted_s": round(outage.lasted_s, 1),
+            "lasted_s": round(outage.lasted_s, 3),
         }
     return _known(
         {

@@ -98,6 +98,23 @@ def test_a_flicker_is_never_told() -> None:
     assert "last_outage" not in components[Component.MIC]
 
 
+def test_no_time_in_which_a_press_may_have_been_missed_is_too_brief_to_tell() -> None:
+    """Each outage of the radio is told once it is over, and once only."""
+    health = healthy()
+    for began_s in (10.0, 10.5):
+        health = health.report(Component.RADIO, State.FAILED, "switched off", at(began_s))
+        assert not health.message_due(at(began_s + 0.25), INTERVAL_S)
+        health = health.report(Component.RADIO, State.OK, "hears", at(began_s + 0.25))
+        assert health.message_due(at(began_s + 0.25), INTERVAL_S)
+        health, components = told(health, began_s + 0.25)
+        outage = {"state": "failed", "detail": "switched off", "began_at": at(began_s), "lasted_s": 0.25}
+        assert components[Component.RADIO]["last_outage"] == outage
+        assert health.due_in_s(at(began_s + 0.25), INTERVAL_S) == INTERVAL_S
+    health = health.report(Component.RADIO, State.DEGRADED, "one adapter of two", at(11.0))
+    health = health.report(Component.RADIO, State.OK, "hears", at(11.25))
+    assert not health.message_due(at(11.25), INTERVAL_S)  # it went on hearing
+
+
 def test_an_interval_message_inside_an_outages_first_second_does_not_use_it_up() -> None:
     """An outage that was young at the interval's message is still told when it is a second old."""
     health = healthy().report(Component.MIC, State.FAILED, "unplugged", at(29.5))
@@ -113,7 +130,7 @@ def test_an_outage_that_ended_before_anyone_asked_is_told() -> None:
     health = health.report(Component.UPLINK, State.OK, "online", at(11.25))
     assert health.message_due(at(11.25), INTERVAL_S)
     health, components = told(health, 11.25)
-    assert components[Component.UPLINK]["last_outage"]["lasted_s"] == 1.2
+    assert components[Component.UPLINK]["last_outage"]["lasted_s"] == 1.25
     assert not health.message_due(at(12), INTERVAL_S)
 
 

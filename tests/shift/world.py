@@ -17,6 +17,7 @@ OTHERS: Final = 100  # advertisers nearby, at 1 Hz each
 EACH: Final = 2  # tags of each model: 2,000 presses an hour together
 LOST: Final = 0.25  # of all frames, in the air
 PAUSE_S: Final = 20.0  # between presses of a tag, beyond what its family needs
+SPACE_S: Final = 0.02  # between two advertisements of a device: Core 5.4, vol 6, part B, 4.4.2.2.1
 QUICKLY: Final = 0.15  # share of presses that follow within two seconds, before the last burst is over
 FAULTS_S: Final = 240.0  # between failures of the radio, and of the daemon, of one gateway
 END_S: Final = 120.0  # after the last press
@@ -45,6 +46,7 @@ class Worn:
     tag: Tag
     turn: int = 0  # raised whenever something else begins to be sent
     press: Press | None = None
+    heard_s: float = 0.0  # when a gateway heard its last frame
     renewed: bool = False  # it has had a new battery
     open: dict[str, Press] = field(default_factory=dict)  # by stream: still told of
 
@@ -110,6 +112,9 @@ class Shift:
 
     def _press(self, worn: Worn) -> None:
         if self._left <= 0:
+            return
+        if self.now_s < worn.heard_s + SPACE_S:
+            self._after(SPACE_S, lambda: self._press(worn))
             return
         until_night_s = self._night_at_s - self.now_s
         if not self._night_over and 0 < until_night_s < BEFORE_NIGHT_S:
@@ -191,6 +196,7 @@ class Shift:
     def _deliver(self, site: Site, frame: Frame, worn: Worn, press: Press | None) -> None:
         """Hear a frame; note where it says what the gateway heard last though it is of another press."""
         key = (site.name, worn.tag.name, frame.stream)
+        worn.heard_s = self.now_s
         if not site.hear(frame):
             return
         said, of = self._heard.get(key, ("", None))
@@ -228,12 +234,13 @@ class Shift:
             self._go_away(worn, turn)
 
     def _repeat(self, worn: Worn, turn: int) -> None:
-        """The press once more, under its old id."""
-        if worn.turn == turn + 1 and worn.press is not None:
+        """The press once more, under its old id, if the tag still knows it."""
+        press = worn.press
+        if worn.turn == turn + 1 and press is not None and press in worn.open.values():
             for frame in worn.tag.pressed(0.0):
                 for site in self.sites:
-                    worn.press.reached.setdefault(site.name, []).append(self.now_s)
-                    self._deliver(site, frame, worn, worn.press)
+                    press.reached.setdefault(site.name, []).append(self.now_s)
+                    self._deliver(site, frame, worn, press)
 
     def _record(self, worn: Worn, press: Press) -> None:
         """Somebody records a press that every gateway has heard."""
@@ -256,7 +263,7 @@ class Shift:
     def _radio_fault(self, site: Site) -> None:
         """The adapter or bluetoothd goes, and is noticed: a scan that dies silently, within a second."""
         shortest_s, longest_s, notice_s = self.dice.choice(
-            ((1.1, 5.0, 0.05), (1.1, 10.0, 0.05), (5.0, 30.0, 0.05), (3.0, 12.0, 1.0))
+            ((0.1, 5.0, 0.05), (0.1, 10.0, 0.05), (5.0, 30.0, 0.05), (3.0, 12.0, 1.0))
         )
         lasts_s = self.dice.uniform(shortest_s, longest_s)
         site.hears = False
