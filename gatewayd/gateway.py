@@ -192,20 +192,18 @@ class Gateway:
         self.driller.restore(records.get(DRILL, {}).get(ONLY))
         self._whereabouts.restore(records.get(PLACE, {}).get(ONLY))
         self._replies = {**read(REPLY, records, desk.from_json), **self._replies}
-        self._visits.restore(records)
-        self._wearers.restore(records)
+        for part in (self._visits, self._wearers, self.notary):
+            part.restore(records)
         self.configure(self._configured)
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
         records: dict[RecordKey, str] = seeds_put(self._next_ids.seeds)
-        records |= self.listener.records
+        for part in (self.listener, self._visits, self._announcer, self._wearers, self.notary):
+            records |= part.records
         records |= {(ALARM, name): alarms.to_json(alarm) for name, alarm in self._alarms.items()}
-        records |= self._visits.records
         records |= {(REPLY, name): desk.to_json(reply) for name, reply in self._replies.items()}
         records |= {(RECORDING, name): mark for name, mark in self.recorder.marks.items()}
-        records |= self._announcer.records
-        records |= self._wearers.records
         records[DRILL, ONLY] = self.driller.record
         records |= self._whereabouts.record(anew=True)
         self._store(records, self.supervisor.record.save(self._now()))
@@ -402,9 +400,9 @@ class Gateway:
         self._seal()
 
     def _seal(self, *, stopping: bool = False) -> None:
-        """Tell in a manifest of each recording that has stopped: here, so that no alarm waits for it."""
+        """Tell in a manifest of each recording that has stopped, and who listened: no alarm waits for it."""
         known = self.recorder, self._alarms, self._config, self.stamp
-        for batch in self.notary.seal(*known, stopping=stopping):
+        for batch in (*self.notary.seal(*known, stopping=stopping), *self.notary.told(self.stamp)):
             self.sender.send(batch)
 
     @property

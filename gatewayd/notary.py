@@ -1,4 +1,4 @@
-"""Signs what is told of a recording (`core/evidence`), and notes who listened (`core/audit`)."""
+"""Signs what is told of a recording (`core/evidence`), notes who listened, and tells ops (`core/audit`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,10 +21,10 @@ from gatewayd.core.alarm import Alarms, Publish
 from gatewayd.core.command import Incoming
 from gatewayd.core.evidence import Chain
 from gatewayd.core.model import Body, ClockState, Draft, Instant, Json, Keep, Message, MessageClass
-from gatewayd.edge.audit import append
+from gatewayd.edge.audit import append, read, version
 from gatewayd.edge.signing import SigningError, load
 from gatewayd.recorder import CODEC, Recorder
-from gatewayd.records import RECORDING
+from gatewayd.records import AUDIT, ONLY, RECORDING, RecordKey, Records
 from gatewayd.uplink import Batch
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 # In the manifest, the latest; all of them stand in the lists. One takes 130 bytes.
 GAPS: Final = 10
 WAITING_MAX: Final = 1_000  # entries of the audit log, while the disk hangs: 0.5 MB
+LOOK_S: Final = 5.0  # between looks at the audit log, which exports write, too
 
 
 class Signer(Protocol):
@@ -53,24 +55,26 @@ class Notary:
         self._now = now
         self._state: Path | None = None
         self._work: queue.Queue[Callable[[], None]] = queue.Queue(WAITING_MAX)  # for the disk
+        self._told: str | None = None  # the digest of the last entry of the audit log that ops were told
+        self._entries: Sequence[str] = ()  # the log, where somebody has written it
+        self._seen: object = None  # what it looked like then
+        self._loop: asyncio.AbstractEventLoop
 
     def begin(self, state: Path, credentials: Path | None) -> None:
         """Read the key in the state, or make it, and sign with it; keep the audit log there, too."""
         if self._state is None:
             threading.Thread(target=self._work_forever, name="notary", daemon=True).start()
-        self._state = state
-        loop = asyncio.get_running_loop()
+        self._state, self._loop = state, asyncio.get_running_loop()
 
-        def read() -> None:
+        def take() -> None:
             signing = None
             try:
                 signing = load(state, credentials)
             except (SigningError, OSError) as error:
                 logger.error("recordings are not signed: %s", error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
-                loop.call_soon_threadsafe(self.engage, signing)
+            self._tell(partial(self.engage, signing))
 
-        self._soon(read, "the key is not read again")
+        self._soon(take, "the key is not read again")
 
     def _soon(self, work: Callable[[], None], lost: str) -> None:
         """Have the disk do something; where too much waits for it already, say what is `lost`."""
@@ -82,7 +86,29 @@ class Notary:
     def _work_forever(self) -> None:
         """Do what waits for the disk, in order: one that hangs holds up nothing else, not even our end."""
         while True:
-            self._work.get()()
+            try:
+                self._work.get(timeout=LOOK_S)()
+            except queue.Empty:
+                self._look()
+
+    def _look(self) -> None:
+        """Read the audit log when somebody has written it: we, or an export."""
+        if self._state is None:
+            return
+        try:
+            if (seen := version(self._state)) != self._seen:
+                self._seen = seen
+                self._tell(partial(self._find, read(self._state)))
+        except OSError as error:
+            logger.error("the audit log cannot be read: %s", error)
+
+    def _tell(self, news: Callable[[], None]) -> None:
+        """Have the event loop take what the disk said."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+            self._loop.call_soon_threadsafe(news)
+
+    def _find(self, entries: Sequence[str]) -> None:
+        self._entries = entries
 
     def engage(self, signer: Signer | None) -> None:
         """Sign with this key from now on; None: there is none, and manifests say so."""
@@ -112,6 +138,24 @@ class Notary:
                 logger.error("the audit log cannot be written: %s; it misses: %s", error, entry)
 
         self._soon(write, f"the audit log misses {entry}")
+
+    def restore(self, records: Records) -> None:
+        """Take which entry ops were told last; what is known by now is newer."""
+        if self._told is None:
+            self._told = records.get(AUDIT, {}).get(ONLY)
+
+    @property
+    def records(self) -> dict[RecordKey, str]:
+        """What the next run must know."""
+        return {} if self._told is None else {(AUDIT, ONLY): self._told}
+
+    def told(self, stamp: Callable[[Draft], Message]) -> Iterator[Batch]:
+        """Yield what tells ops of entries of the audit log, whoever made them, the daemon running or not."""
+        entries, self._entries = audit.untold(self._entries, self._told), ()
+        if entries:
+            self._told = audit.digest(entries[-1])
+            messages = tuple(stamp(audit.telling(line, self._now())) for line in entries)
+            yield Batch(messages=messages, records=self.records)
 
     @property
     def body(self) -> Body:

@@ -22,7 +22,8 @@ DRILL: Final = drill.KIND
 PLACE: Final = "place"  # the position known last
 ANNOUNCED: Final = "announced"  # each topic that Home Assistant was ever told
 WEARER: Final = "wearer"  # who wears a tag, as ops say
-RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, VISIT, DRILL, PLACE, ANNOUNCED, WEARER)
+AUDIT: Final = "audit"  # the last entry of the audit log that ops were told, by its hash
+RECORDS: Final = (TAG, NEXT, ALARM, RECORDING, REPLY, COVERAGE, VISIT, DRILL, PLACE, ANNOUNCED, WEARER, AUDIT)
 ONLY: Final = "last"  # the key of a kind that has one record
 
 RecordKey: TypeAlias = tuple[str, str]

@@ -20,6 +20,7 @@ _SCHEMA = {
     Kind.HEALTH: "health",
     Kind.POSITION: "position",
     Kind.REPLY: "reply",
+    Kind.AUDIT: "audit",
     Kind.TEST: "test",
     Kind.TAG: "tag",
     Kind.ALARMS: "alarms",
@@ -30,7 +31,15 @@ _SCHEMA = {
     Kind.ALARM_EVIDENCE_LIST: "evidence-list",
 }
 # What a broker does not retain. All others stay with it for whoever asks: no address may be in them.
-_PASSING = {Kind.POSITION, Kind.REPLY, Kind.TEST, Kind.ALARM_EVENT, Kind.ALARM_AUDIO, Kind.COMMAND}
+_PASSING = {
+    Kind.POSITION,
+    Kind.REPLY,
+    Kind.AUDIT,
+    Kind.TEST,
+    Kind.ALARM_EVENT,
+    Kind.ALARM_AUDIO,
+    Kind.COMMAND,
+}
 # The parts of an address, as `visit/open` has them.
 _ADDRESS = {"address", "street", "number", "addition", "postcode", "city"}
 _COMMAND = {

@@ -15,7 +15,7 @@ import pytest
 from shims import compile_shim
 
 LIVES = int(os.environ.get("GATEWAYD_KILLS", "100"))
-TIMEOUT_S = 60 + LIVES  # a life takes 0.1 s on an idle machine
+TIMEOUT_S = 60 + LIVES  # a life takes 0.2 s on an idle machine
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The log of who listened and who exported: entries in a chain, each naming the one before it by its hash.
 
 An entry is a line of JSON; its `before` is the SHA-256 of the line before it. So an entry that was altered,
-taken out, added or moved is found. A log that lost its end is not: what stood there ops knows by its events.
+taken out, added or moved is found. A log that lost its end is not: but ops are told each entry as it stands.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from gatewayd.core import topic
 from gatewayd.core.command import Command, Incoming, ListenStart, ListenStop, read
-from gatewayd.core.model import Body, Draft, Instant, Json
+from gatewayd.core.model import Body, Draft, Instant, Json, Keep, MessageClass
 from gatewayd.core.payload import Plain
 
 ENTRIES_MAX: Final = 1_000  # 200 bytes each; a year of three listenings a day
 _SOUND: Final = frozenset({"audio_started", "audio_ended"})
+_SHOWN: Final = ("what", "actor", "alarm")
 _TOLD: Final = ("alarm", "actor", "recorded_in", "ends_at", "basis")
 
 
@@ -47,6 +49,26 @@ def entry(last: str | None, body: Mapping[str, Plain]) -> str:
         n = known["n"] + 1 if known is not None else 1  # damaged: `verify` tells, and the chain goes on
     before = None if last is None else digest(last)
     return json.dumps({"n": n, **body, "before": before}, separators=(",", ":"))
+
+
+def untold(lines: Sequence[str], told: str | None) -> Sequence[str]:
+    """Return the entries behind the one with the digest `told`; all where it is not among them."""
+    for index in range(len(lines), 0, -1):
+        if digest(lines[index - 1]) == told:
+            return lines[index:]
+    return lines
+
+
+def telling(line: str, now: Instant) -> Draft:
+    """Return the message that tells ops of an entry: as it stands, for its hash counts; a part for eyes."""
+    found = _read(line) or {}
+    return Draft(
+        topic=topic.AUDIT,
+        message_class=MessageClass.TELEMETRY,
+        keep=Keep.AT_ONCE,
+        at=now,
+        body={**{name: found[name] for name in _SHOWN if name in found}, "entry": line},
+    )
 
 
 def verify(lines: Sequence[str]) -> list[str]:

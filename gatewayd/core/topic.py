@@ -14,6 +14,7 @@ HEALTH: Final = "health"
 POSITION: Final = "position"
 REPLY: Final = "reply"
 ALARMS: Final = "alarms"
+AUDIT: Final = "audit"
 TEST: Final = "test"  # goes to the broker, and comes back to the gateway itself
 
 # What the daemon subscribes to, below its base: commands, its own retained alarms (to adopt those that its
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     POSITION = "position"
     REPLY = "reply"
     ALARMS = "alarms"
+    AUDIT = "audit"
     TEST = "test"
     TAG = "tag"
     ALARM_EVENT = "alarm/event"
@@ -139,7 +141,7 @@ def below(prefix: str, topic: str) -> tuple[str, str] | None:
 def parse(topic: str) -> Topic | None:
     """Parse a topic below the base. None when the contract has no such topic, or none this version knows."""
     match topic.split("/"):
-        case ["status" | "health" | "position" | "reply" | "alarms" | "test" as name]:
+        case ["status" | "health" | "position" | "reply" | "alarms" | "audit" | "test" as name]:
             return Topic(kind=Kind(name))
         case ["tag", tag] if is_id(tag):
             return Topic(kind=Kind.TAG, tag=tag)

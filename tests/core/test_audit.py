@@ -95,3 +95,17 @@ def test_behind_a_torn_entry_the_log_goes_on() -> None:
     lines.append(audit.entry(lines[-1], {"what": "audio_started"}))
     lines.append(audit.entry(lines[-1], {"what": "audio_ended"}))
     assert audit.verify(lines) == ["expected an entry, got 'torn'"]
+
+
+def test_ops_are_told_each_entry_once_and_as_it_stands() -> None:
+    """What comes behind the one they were told last; all, where that is not in the log any more."""
+    lines = log(4)
+    assert audit.untold(lines, None) == lines
+    assert audit.untold(lines, audit.digest(lines[1])) == lines[2:]
+    assert audit.untold(lines, audit.digest(lines[-1])) == []
+    assert audit.untold(lines[2:], audit.digest(lines[0])) == lines[2:]
+    assert audit.untold([], None) == []
+    told = audit.telling(lines[0], NOW)
+    assert (told.topic, told.retain) == ("audit", False)
+    assert told.body == {"what": "audio_started", "alarm": "0", "entry": lines[0]}
+    assert audit.telling("not JSON", NOW).body == {"entry": "not JSON"}

@@ -18,6 +18,7 @@ IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
         (topic.POSITION, Topic(kind=Kind.POSITION)),
         (topic.REPLY, Topic(kind=Kind.REPLY)),
         (topic.ALARMS, Topic(kind=Kind.ALARMS)),
+        (topic.AUDIT, Topic(kind=Kind.AUDIT)),
         (topic.tag("t-1"), Topic(kind=Kind.TAG, tag="t-1")),
         (topic.command("alarm/accept"), Topic(kind=Kind.COMMAND, command="alarm/accept")),
         (topic.command("locate"), Topic(kind=Kind.COMMAND, command="locate")),

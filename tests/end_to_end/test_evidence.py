@@ -145,10 +145,32 @@ async def test_who_listened_is_in_the_audit_log(gateway: World, ops: Ops, tmp_pa
     assert exported.returncode == 0, exported.stderr
     text = log_file.read_text()
     assert json.loads(text.splitlines()[-1])["what"] == "outbox export"
+    await ops.until("all that ops are told", lambda: len(ops.of(Kind.AUDIT)) == 4)
+    assert [heard.body["entry"] for heard in ops.of(Kind.AUDIT)] == text.splitlines()
+    assert [heard.body["what"] for heard in ops.of(Kind.AUDIT)][-1] == "outbox export"
     log_file.write_text(text.replace("audio_ended", "audio_muted"))
     changed = run("audit", "--state", gateway.state)
     assert changed.returncode == 1
     assert "entry 3: the one before it was altered" in changed.stderr
+
+
+async def test_an_export_from_a_stopped_gateway_is_told_when_it_starts_and_once(
+    gateway: World, ops: Ops, tmp_path: Path
+) -> None:
+    """Ops know who carried off what waits, though no daemon ran; and no later start repeats it."""
+    await ops.ready()
+    await gateway.stop()
+    options = ("--config", gateway.configuration, "--state", gateway.state)
+    assert run("outbox", "export", tmp_path / "all.zip", *options).returncode == 0
+    await gateway.start()
+    await ops.until("the export", lambda: ops.of(Kind.AUDIT))
+    await ops.ready()
+    await gateway.stop()
+    assert run("outbox", "export", tmp_path / "more.zip", *options).returncode == 0
+    await gateway.start()
+    await ops.until("the other", lambda: len(ops.of(Kind.AUDIT)) > 1)
+    files = [json.loads(heard.body["entry"])["file"] for heard in ops.of(Kind.AUDIT)]
+    assert files == [str(tmp_path / "all.zip"), str(tmp_path / "more.zip")]
 
 
 async def test_sound_from_before_the_press_is_there_when_configured(world: World) -> None:
