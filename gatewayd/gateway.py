@@ -112,7 +112,8 @@ class Gateway:
         self._next_ids = NextIds(self._new_id)
         self._replies: desk.Replies = {}
         self._whereabouts = Whereabouts(config, now=now)
-        self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records have been read
+        self._early: dict[object, Callable[[], None]] | None = {}  # None: the disk's records were waited for
+        self._unread = True  # the disk has not said what it knows
         self.recorder = Recorder(now=now, on_event=self._step, on_chunk=self._chunk)
         self.notary = Notary(now=now)
         self.supervisor = Supervisor(config.tags, now=now, publish=self.publish)
@@ -159,13 +160,10 @@ class Gateway:
     # --- what is known at the start -------------------------------------------------------------------------
 
     def restore(self, records: Records) -> None:
-        """Take what an earlier run left on disk, by kind; then what was heard while it was being read."""
+        """Take what an earlier run left on disk, by kind; nothing: it did not answer. Then what was heard."""
+        self._unread = not records
         self._next_ids.restore(records.get(NEXT, {}), self._now().mono_s)
-        self._restore(records)
-        self._alarms = read(ALARM, records, alarms.from_json)
-        for known in self._alarms.values():
-            if known.audio.wanted and known.audio.recorded_in is None:
-                self.recorder.began(known.id, known.pressed)
+        self._alarms = self._restore(records)
         self._provide_alarm_ids()
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
         early, self._early = self._early or {}, None
@@ -176,14 +174,13 @@ class Gateway:
 
     def restore_late(self, records: Records) -> None:
         """Take what the disk says after we had to begin without it."""
-        self._restore(records)
-        for known in read(ALARM, records, alarms.from_json).values():
-            self._step(alarms.Adopted(alarm=known))
+        self._unread = False
+        self._step(alarms.Recalled(alarms=tuple(self._restore(records).values())))
         self._watch_visits()  # after the alarms: one of them may be hushed
         self._announcer.restore(records.get(ANNOUNCED, {}), config=self._config, alarms=self._alarms)
 
-    def _restore(self, records: Records) -> None:
-        """Take all but alarms; what is known by now is newer."""
+    def _restore(self, records: Records) -> alarms.Alarms:
+        """Take all but alarms, and return these; what is known by now is newer."""
         self.listener.restore(records)
         for alarm, mark in records.get(RECORDING, {}).items():
             if alarm not in self._alarms:
@@ -195,6 +192,11 @@ class Gateway:
         for part in (self._visits, self._wearers, self.notary):
             part.restore(records)
         self.configure(self._configured)
+        stored = read(ALARM, records, alarms.from_json)
+        for known in stored.values():
+            if known.audio.wanted and known.audio.recorded_in is None:
+                self.recorder.began(known.id, known.pressed)
+        return stored
 
     def store_all(self) -> None:
         """Store all that must outlive a restart: the power may go."""
@@ -371,7 +373,7 @@ class Gateway:
             logger.warning("expected our own alarm state at the broker: %s", error)
             self.sender.send(Batch(records=self._replace_spent(name)))  # the id is in use all the same
             return
-        self._step(alarms.Adopted(alarm=found))
+        self._step(alarms.Adopted(alarm=found, lasting=not self._unread))
         if name in self._alarms:
             self.recorder.number_from(name, found.audio.chunks + CHUNKS_UNTOLD)
 
@@ -388,7 +390,7 @@ class Gateway:
         """Time passed: about once a second."""
         if self._early is not None:
             return
-        self._step(alarms.Ticked())
+        self._step(alarms.Ticked(unproved=self.recorder.unproved))
         self._store_seeds(self._next_ids.renew(self._now().mono_s, self.listener.numbered))
         self._tell_position()  # an old one is told too, as such; a hub's needs no fix
         self.supervisor.tick(self.listener.presences)

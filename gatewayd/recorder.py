@@ -90,6 +90,11 @@ class Recorder:
             name for name, chain in chains if not chain.sealed and (stopping or name not in self._queue)
         )
 
+    @property
+    def unproved(self) -> frozenset[str]:
+        """The alarms of which sound is still being taken, or no manifest tells all."""
+        return frozenset((*self._queue, *self.unsealed(stopping=True)))
+
     def seal(self, alarm: str) -> tuple[Chain, tuple[Draft, ...]]:
         """Close an alarm's chain, for a manifest tells of it; return it, and the list that ends it."""
         chain = self._chains[alarm]

@@ -21,6 +21,7 @@ from gatewayd.core.alarm import (
     Raised,
     Save,
     Settings,
+    SoundOpened,
     from_json,
     step,
     to_json,
@@ -170,3 +171,10 @@ class World:
     def __getitem__(self, alarm: Alarm) -> Alarm:
         """The alarm as it is now."""
         return self.alarms[alarm.id]
+
+
+def recording(world: World, tag: str = "t-1", worker: str = "w-1") -> Alarm:
+    """An alarm whose sound is being recorded."""
+    alarm = world.press(tag, worker)
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
+    return world[alarm]

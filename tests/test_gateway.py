@@ -383,6 +383,26 @@ async def test_what_a_slow_disk_says_late_is_taken_where_nothing_newer_is_known(
     assert len(room.disk.events("accepted")) == 1
 
 
+async def test_an_alarm_that_the_broker_told_of_first_has_its_address_again_when_the_disk_answers() -> None:
+    """The broker never had it: what is read back from there is not stored while the disk may know better."""
+    before = Room()
+    before.gateway.restore({})
+    visit_opened(before)
+    before.press()
+    (raised,) = before.disk.events("raised")
+    sent = (message for batch in before.disk.batches for message in batch.messages)
+    state = next(message for message in sent if message.topic == f"alarm/{raised['alarm']}/state")
+    told = payload.render(state, gateway="gw-1", clock=CLOCK, published=before.now())
+    room = Room(now_s=before.now_s + 5)
+    room.gateway.restore({})
+    room.gateway.on_retained_alarm(raised["alarm"], told.payload)
+    assert ALARM not in room.disk.records
+    room.gateway.restore_late(before.disk.records)
+    room.command("alarm/accept", alarm=raised["alarm"])
+    (accepted,) = room.disk.events("accepted")
+    assert accepted["visit"]["address"] == WHERE
+
+
 async def test_a_vehicle_does_not_stand_where_a_depot_does(room: Room) -> None:
     """Coordinates of a vehicle are not its position; without a fix there is none."""
     room.gateway.configure(configured("[gateway]\nlatitude = 52.1\nlongitude = 5.1\n"))

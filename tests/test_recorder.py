@@ -278,6 +278,7 @@ def test_every_chunk_is_listed_by_its_hash_in_its_order(told: Told) -> None:
     told.hear(0.1 + 0.5 * (LIST_CHUNKS + 1))
     assert len(told.lists) == 1
     assert told.recorder.unsealed(stopping=False) == ()  # it is being recorded
+    assert told.recorder.unproved == {FIRST}
     told.recorder.stop(FIRST)
     told.close()
     assert told.recorder.unsealed(stopping=False) == (FIRST,)

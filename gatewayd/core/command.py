@@ -18,7 +18,7 @@ from gatewayd.core import fields, handling, payload, topic, upkeep, visiting
 from gatewayd.core.fields import NAME_LENGTH, Code, Fields, Refused
 from gatewayd.core.handling import Handle, Raise
 from gatewayd.core.model import Body, ClockSource, Draft, Instant, Json, Keep, MessageClass
-from gatewayd.core.upkeep import UpkeepOrder
+from gatewayd.core.upkeep import PressWindow, UpkeepOrder
 from gatewayd.core.visiting import VisitOrder
 
 LARGEST_BYTES: Final = 64 * 1024  # a command is some hundred bytes; a broker would pass 256 MB
@@ -147,7 +147,7 @@ def read(incoming: Incoming, now: Instant) -> Command | VisitCommand | UpkeepCom
             raise Refused(Code.UNKNOWN, f"expected one of {', '.join(NAMES)}, got {incoming.name[:64]!r}")
         actor = _actor(body)
         order = reader(body)
-        _check_expiry(body, now)
+        _check_expiry(body, now, hushes=isinstance(order, PressWindow) and order.for_s > 0)
     except Refused as refused:
         return Reply(id=command_id, at=now, code=refused.code, message=refused.message)
     if isinstance(order, CoverageGet):
@@ -183,12 +183,20 @@ def _actor(body: Fields) -> Actor:
     return Actor(id=fields.text(value, "id", NAME_LENGTH), name=name)
 
 
-def _check_expiry(body: Fields, now: Instant) -> None:
-    """Refuse a command whose time is over. While the clock's source is none nobody knows, and it passes."""
+def _check_expiry(body: Fields, now: Instant, *, hushes: bool) -> None:
+    """Refuse a command whose time is over. While the clock's source is none nobody knows, and it passes.
+
+    Not one that `hushes` what calls for help: a broker may have held it until the gateway came back.
+    """
     text = fields.optional_text(body, "expires_at", NAME_LENGTH)
     if text is None:
         return
     expires_s = fields.wall(text, "expires_at")
+    if hushes and now.source is ClockSource.NONE:
+        raise Refused(
+            Code.UNAVAILABLE,
+            "expected a gateway that knows the time, for presses would be tests: give no expires_at",
+        )
     if now.source is not ClockSource.NONE and expires_s < now.wall_s - now.uncertainty_ms / 1000:
         raise Refused(Code.EXPIRED, f"expected a command before its expires_at {text}, it came after")
 

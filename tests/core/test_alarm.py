@@ -9,7 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alarming import ADA, BOB, DAY_S, DURATION_S, ESCALATING, HEAD, HERE, NO_SOUND, ROUGH, SOUND, VISIT, World
+from alarming import (
+    ADA,
+    BOB,
+    DAY_S,
+    DURATION_S,
+    ESCALATING,
+    HEAD,
+    HERE,
+    NO_SOUND,
+    ROUGH,
+    SOUND,
+    VISIT,
+    World,
+    recording,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -300,11 +314,20 @@ def test_what_was_no_press_verifies_nobody(world: World) -> None:
 
 
 def test_an_alarm_tells_the_visit_it_was_raised_on(world: World) -> None:
-    """And keeps it when the next press knows of none."""
-    world.press(visit=VISIT)
+    """And keeps it when the next press knows of none; a new emergency marks it as the one before."""
+    alarm = world.press(visit=VISIT)
     assert world.events[0].body["visit"] == VISIT
-    world.after(700).press()
-    assert (world.types[0], world.events[0].body["visit"]) == ("repeated", VISIT)
+    world.after(60).press()
+    assert world[alarm].visit == VISIT
+    for _ in range(2):
+        world.after(700).press()
+        assert (world.types[0], world.events[0].body["visit"]) == (
+            "repeated",
+            {"known_at": alarm.called, **VISIT},
+        )
+        assert world.state(alarm)["visit"]["known_at"] == alarm.called  # type: ignore[index,call-overload]
+    world.after(700).press(visit=VISIT)
+    assert world.events[0].body["visit"] == VISIT
 
 
 def test_a_test_tells_nothing_of_the_visit(world: World) -> None:
@@ -793,13 +816,6 @@ def test_sound_of_an_alarm_nobody_knows_is_ignored(world: World, event: Event) -
     assert world.do(event) == ()
 
 
-def recording(world: World, tag: str = "t-1") -> Alarm:
-    """An alarm whose sound is being recorded."""
-    alarm = world.press(tag, "w-1")
-    world.do(SoundOpened(alarm=alarm.id, codec="opus", head=HEAD))
-    return world[alarm]
-
-
 def left_s(world: World, alarm: Alarm) -> float:
     """For how long the alarm still wants sound."""
     ends = world[alarm].audio.ends
@@ -1228,6 +1244,17 @@ def test_a_closed_alarm_is_erased_within_a_day_after_the_broker_had_its_closing(
     assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
     assert not world.alarms
     assert FORGET_S < DAY_S
+
+
+def test_an_alarm_whose_recording_is_not_proved_yet_is_not_erased(world: World) -> None:
+    """However soon it is reviewed: its manifest goes out first."""
+    alarm = recording(world)
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    closing = str(world[alarm].closing_id)
+    world.command(Review(alarm=alarm.id))
+    world.do(Hop(alarm=alarm.id, message=closing, kind=HopKind.CONFIRMED, at=world.now))
+    assert world.after(1).do(Ticked(unproved=frozenset({alarm.id}))) == ()
+    assert world.after(1).do(Ticked()) == (Forget(alarm=alarm.id),)
 
 
 def test_a_closed_alarm_whose_closing_was_never_confirmed_is_erased_with_its_state(world: World) -> None:

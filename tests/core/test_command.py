@@ -273,6 +273,16 @@ def test_an_expired_command_is_refused(expires_at: str, source: ClockSource, exp
     assert (found.code if isinstance(found, Reply) else None) is expected
 
 
+def test_what_makes_presses_tests_is_not_obeyed_late() -> None:
+    """Without a clock nobody knows whether its time is over, and a broker may have held it."""
+    body = {"id": "c-1", "actor": {"id": "ada"}, "tags": ["t-1"], "for_s": 60}
+    blind = replace(NOW, source=ClockSource.NONE)
+    until = {"expires_at": "2026-03-01T12:00:30Z"}
+    for more, code in (({}, None), (until, Code.UNAVAILABLE), (until | {"for_s": 0}, None)):
+        found = read(Incoming(name="test/press_window", payload=json.dumps(body | more).encode()), blind)
+        assert (found.code if isinstance(found, Reply) else None) is code
+
+
 def test_a_reply_goes_where_the_command_asked() -> None:
     """To the MQTT 5 response topic with its correlation data; without one, to `reply`."""
     reply = Reply(id="c-1", at=NOW, known=True)

@@ -139,7 +139,7 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
         tag=alarm.tag and _tag(press),
         press_key=press.press_key,
         cause=Cause.DURESS if duress else alarm.cause,
-        visit=_visit(event) or alarm.visit,
+        visit=_visit(event) or (alarm.visit if gap_s <= EMERGENCY_S else _earlier(alarm)),
     )
     if gap_s <= EMERGENCY_S:
         told = Told(at=press.heard, id=message)
@@ -162,6 +162,11 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
         cancel_refused=None,
     )
     return _call(turn, again, Trigger.RAISED_AGAIN, event.recent)
+
+
+def _earlier(alarm: Alarm) -> Body | None:
+    """Return the visit of an earlier call, marked as that: whether its worker is still there nobody says."""
+    return alarm.visit and {"known_at": alarm.called, **alarm.visit}
 
 
 def _key(press: Press) -> str:

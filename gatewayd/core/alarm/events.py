@@ -125,6 +125,7 @@ class Adopted:
     """The broker holds an alarm of ours, open or closed (`adopt` read it); the disk may not know it."""
 
     alarm: Alarm
+    lasting: bool = True  # it is stored: the disk has answered, and has nothing better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,17 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """The disk has answered late: it holds these, and some may have been adopted meanwhile."""
+
+    alarms: tuple[Alarm, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Time passed. To be told about once a second."""
+
+    unproved: frozenset[str] = frozenset()  # alarms whose sound is not over, or not told of in a manifest
 
 
 Event: TypeAlias = (
@@ -149,6 +159,7 @@ Event: TypeAlias = (
     | Commanded
     | Adopted
     | Resumed
+    | Recalled
     | Ticked
 )
 

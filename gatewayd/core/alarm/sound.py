@@ -6,7 +6,7 @@ when it wants sound; the recording ends when none does, though its recorder may 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import TypeAlias
@@ -23,7 +23,7 @@ _Change: TypeAlias = Callable[[Audio], Audio]
 
 def listen(turn: Turn, alarm: Alarm, for_s: float, actor: Body | None = None) -> Alarm:
     """Have the alarm recorded for at least `for_s` seconds from now: begin, join or extend the recording."""
-    recorder = _recorder(turn)
+    recorder = current_recorder(turn)
     ends = later(turn.now, for_s)
     audio = alarm.audio
     if audio.wanted:
@@ -91,15 +91,24 @@ def chunked(turn: Turn, alarm: Alarm, chunks: int, gaps: tuple[Body, ...]) -> No
         turn.note(heard)
 
 
-def resume(turn: Turn) -> None:
-    """Go on recording what was being recorded when the daemon stopped, for as long as was left."""
-    for alarm in list(turn.alarms.values()):
-        if alarm.audio.wanted:
-            turn.note(replace(alarm, audio=_resumed(turn, alarm.audio)))
+def resume(turn: Turn, names: Sequence[str], beside: Alarm | None = None) -> None:
+    """Go on recording what was being recorded when the daemon stopped, for as long as was left.
+
+    `beside`: the recorder of a recording that has begun since, which the others join.
+    """
+    for alarm in (turn.alarms[name] for name in names):
+        if not alarm.audio.wanted or (beside is not None and beside.id == alarm.id):
+            continue
+        audio = _resumed(turn, alarm.audio)
+        if beside is not None:
+            audio = replace(audio, state=beside.audio.state, recorded_in=beside.id)
+        turn.note(replace(alarm, audio=audio))
+        if beside is not None and audio.state is not AudioState.STARTING and _left_s(turn, audio) > 0:
+            _tell(turn, turn.alarms[alarm.id])
     settle(turn)
-    recorder = _recorder(turn)
-    if recorder is not None:
-        turn.effects.append(StartAudio(alarm=recorder.id))
+    begun = current_recorder(turn)
+    if begun is not None and beside is None:
+        turn.effects.append(StartAudio(alarm=begun.id))
 
 
 def stop(turn: Turn, actor: Body) -> bool:
@@ -116,7 +125,7 @@ def settle(turn: Turn) -> None:
     wanting = [alarm for alarm in turn.alarms.values() if alarm.audio.wanted]
     if not wanting:
         return
-    recorder = _recorder(turn)
+    recorder = current_recorder(turn)
     basis = turn.settings.listen_basis is not None
     current = {alarm.id for alarm in wanting if (alarm.open or basis) and _left_s(turn, alarm.audio) > 0}
     if recorder is None:  # what was stored of it is damaged: nothing is being recorded
@@ -128,7 +137,8 @@ def settle(turn: Turn) -> None:
         turn.effects.append(StopAudio(alarm=recorder.id))
 
 
-def _recorder(turn: Turn) -> Alarm | None:
+def current_recorder(turn: Turn) -> Alarm | None:
+    """Return the alarm whose recording it is; None: nothing is being recorded."""
     return next(
         (alarm for alarm in turn.alarms.values() if alarm.audio.wanted and alarm.audio.recorded_in is None),
         None,

@@ -19,6 +19,7 @@ from gatewayd.core.alarm.events import (
     Positioned,
     Pressed,
     Raised,
+    Recalled,
     Resumed,
     Settings,
     SoundEnded,
@@ -27,7 +28,7 @@ from gatewayd.core.alarm.events import (
     Spent,
     Ticked,
 )
-from gatewayd.core.alarm.model import Alarm, Alarms, elapsed_s
+from gatewayd.core.alarm.model import UNKNOWN_BOOT, Alarm, Alarms, elapsed_s
 from gatewayd.core.alarm.orders import close, obey
 from gatewayd.core.alarm.table import Trigger
 from gatewayd.core.alarm.turn import STATE_EXPIRY_S, Told, Turn
@@ -69,11 +70,11 @@ def step(alarms: Alarms, event: Event, now: Instant, settings: Settings) -> tupl
         case Commanded():
             obey(turn, event)
         case Adopted():
-            _adopted(turn, event.alarm)
-        case Resumed():
-            _resumed(turn)
+            _adopted(turn, event)
+        case Resumed() | Recalled():
+            _resumed(turn, event)
         case Ticked():
-            _ticked(turn)
+            _ticked(turn, event.unproved)
         case _:
             assert_never(event)
     return turn.done()
@@ -141,21 +142,55 @@ def _noted_call(turn: Turn, alarm: Alarm, hop: Hop) -> None:
             turn.save(replace(alarm, confirmed=hop.at))
 
 
-def _adopted(turn: Turn, alarm: Alarm) -> None:
+def _adopted(turn: Turn, event: Adopted) -> None:
     """Take up an open alarm that the disk does not know; the id of any is spent.
 
     Consumers have seen it: a press told under it once more they would drop.
     """
+    alarm = event.alarm
     turn.effects.append(Spent(alarm=alarm.id))
     if alarm.open and alarm.id not in turn.alarms and len(turn.alarms) < KNOWN_MAX:
-        turn.save(replace(alarm, position=_last_known(alarm.position)))
+        take = turn.save if event.lasting else turn.note
+        take(replace(alarm, position=_last_known(alarm.position)))
 
 
-def _resumed(turn: Turn) -> None:
-    """Go on after a restart."""
-    for alarm in list(turn.alarms.values()):
-        turn.note(replace(alarm, position=_last_known(alarm.position)))
-    sound.resume(turn)
+def _resumed(turn: Turn, event: Resumed | Recalled) -> None:
+    """Go on after a restart with what the disk held; where it answered late, beside what came meanwhile."""
+    known = turn.alarms
+    late = isinstance(event, Recalled)
+    recorder = sound.current_recorder(turn) if late else None
+    stored = {each.id: each for each in event.alarms} if isinstance(event, Recalled) else dict(known)
+    for name, each in stored.items():
+        alarm = replace(each, position=_last_known(each.position))
+        turn.note(_enriched(known[name], alarm) if late and name in known else alarm)
+    sound.resume(turn, list(stored), beside=recorder)
+    for alarm in turn.alarms.values() if late else ():
+        turn.save(alarm)  # what was adopted meanwhile is not on the disk
+
+
+def _enriched(adopted: Alarm, stored: Alarm) -> Alarm:
+    """Return an alarm that was read back from the broker with what only the disk has of it."""
+    same_visit = (adopted.visit or {}).get("id") == (stored.visit or {}).get("id")
+    alarm = replace(
+        adopted,
+        visit=stored.visit if same_visit else adopted.visit,
+        note=stored.note,
+        test_s=stored.test_s,
+        audio=adopted.audio if adopted.audio.wanted else stored.audio,
+    )
+    if adopted.pressed.boot != UNKNOWN_BOOT:  # pressed again meanwhile: what was called before is over
+        return alarm
+    return replace(
+        alarm,
+        opened=stored.opened,
+        pressed=stored.pressed,
+        spoken=stored.spoken,
+        called=stored.called,
+        call_id=stored.call_id,
+        decided=stored.decided,
+        published=stored.published,
+        positioned=stored.positioned,
+    )
 
 
 def _last_known(position: Body | None) -> Body | None:
@@ -166,7 +201,7 @@ def _last_known(position: Body | None) -> Body | None:
     return {**lasting, "trusted": False, "method": Method.LAST_KNOWN.value}
 
 
-def _ticked(turn: Turn) -> None:
+def _ticked(turn: Turn, unproved: frozenset[str]) -> None:
     sound.settle(turn)
     escalation.tick(turn)
     for alarm in list(turn.alarms.values()):
@@ -174,7 +209,7 @@ def _ticked(turn: Turn) -> None:
             if alarm.mode is Mode.TEST and calling.test_is_over(alarm, turn.now):
                 order = Close(alarm=alarm.id, outcome=Outcome.TEST)
                 close(turn, alarm, order, Told(id=derive(alarm.id, "closed")))
-        elif _is_done_with(alarm, turn.now):
+        elif alarm.id not in unproved and _is_done_with(alarm, turn.now):
             turn.forget(alarm.id)
             turn.effects.append(Forget(alarm=alarm.id))
 
