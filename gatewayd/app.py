@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from gatewayd import __version__
 from gatewayd.caretaker import Caretaker
-from gatewayd.config.load import Loaded, Started, keep, load, read_machine_id
+from gatewayd.config.load import Loaded, Started, keep, load, read_machine_id, without_keyless
 from gatewayd.config.model import Config
 from gatewayd.config.problem import ConfigurationError
 from gatewayd.core.drain import Backlog
@@ -461,7 +461,7 @@ class App:
         except ConfigurationError as error:
             self._refused = error.errors
         else:
-            await self._change(loaded)
+            await self._change(without_keyless(loaded, self._config.tags))
         self._tell_configuration("the one before")
         self._systemd.ready()
 

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -25,11 +25,13 @@ from gatewayd.config.credentials import reason
 from gatewayd.config.layers import Layers
 from gatewayd.config.model import Config
 from gatewayd.config.problem import ConfigurationError, Entry, Place, Problem, in_order
+from gatewayd.core.model import Tag
 
 FOLDER: Final = Path("/etc/gatewayd")
 MAIN: Final = "gatewayd.conf"
 DROP_INS: Final = "conf.d"
 LAST_GOOD: Final = "last_good.conf"
+NOT_LISTENED_TO: Final = "the tag is not listened to until gatewayd is restarted"
 _KEPT: Final = """\
 # The last configuration that was good: gatewayd starts on it when the one in its files is bad.
 # Written by gatewayd; changes are lost.
@@ -92,6 +94,23 @@ def assemble(
         raise ConfigurationError(errors)
     config, warnings = build(layers, credentials, machine_id)
     return Loaded(config=config, origins=layers.in_order(), warnings=in_order(warnings))
+
+
+def without_keyless(loaded: Loaded, heard: Iterable[Tag]) -> Loaded:
+    """Leave out the tags that a reload brings without their key; `heard`: those that are listened to.
+
+    Credentials are read at a service's start, and each frame of such a tag would raise as unreadable. A tag
+    whose device was listened to stays: no press of a tag in use is dropped.
+    """
+    known = {tag.address for tag in heard}
+    out = [t for t in loaded.config.tags if t.key_expected and t.key is None and t.address not in known]
+    sections = {f"tag {tag.name}" for tag in out}
+    warnings = (
+        replace(each, got=f"{each.got}: {NOT_LISTENED_TO}") if each.section in sections else each
+        for each in loaded.warnings
+    )
+    config = replace(loaded.config, tags=tuple(tag for tag in loaded.config.tags if tag not in out))
+    return replace(loaded, config=config, warnings=tuple(warnings))
 
 
 def load_or_last_good(

@@ -13,6 +13,7 @@ from gatewayd.config.credentials import (
     read_credential,
     read_tag_key,
 )
+from gatewayd.config.load import without_keyless
 
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 TAG = "[tag front]\naddress = C4:11:22:33:44:55\nkey_credential = front\n"
@@ -45,6 +46,29 @@ def test_a_missing_key_is_a_warning_and_the_tag_stays(tmp_path: Path) -> None:
         "1.conf:3: [tag front] key_credential = front: expected the credential front in"
         f" {tmp_path}, got no such file or directory"
     ]
+
+
+def test_a_reload_does_not_bring_a_tag_whose_key_waits_for_a_restart(tmp_path: Path) -> None:
+    """Each of its heartbeats would raise; what it waits for is said, and other tags are as they are."""
+    before = loaded("[tag back]\naddress = C4:11:22:33:44:66\n")
+    plain = "[tag back]\naddress = C4:11:22:33:44:66\n[tag side]\naddress = C4:11:22:33:44:77\n"
+    after = without_keyless(loaded(TAG + plain, credentials=tmp_path), before.config.tags)
+    assert [tag.name for tag in after.config.tags] == ["back", "side"]
+    assert [str(warning) for warning in after.warnings] == [
+        "1.conf:3: [tag front] key_credential = front: expected the credential front in"
+        f" {tmp_path}, got no such file or directory: the tag is not listened to until gatewayd is restarted"
+    ]
+    assert ("tag front", "address") in after.origins  # so the last good configuration has it
+    (tmp_path / "front").write_bytes(KEY)
+    assert len(without_keyless(loaded(TAG, credentials=tmp_path), ()).config.tags) == 1
+
+
+def test_a_reload_never_silences_a_tag_that_is_listened_to(tmp_path: Path) -> None:
+    """Its key is missed, or named only now; the device is the same."""
+    before = loaded("[tag old-name]\naddress = C4:11:22:33:44:55\n").config.tags
+    after = without_keyless(loaded(TAG, credentials=tmp_path), before)
+    assert [tag.name for tag in after.config.tags] == ["front"]
+    assert after == loaded(TAG, credentials=tmp_path)
 
 
 def test_outside_of_a_service_there_are_no_credentials() -> None:

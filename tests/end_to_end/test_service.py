@@ -92,6 +92,22 @@ async def test_a_reload_takes_effect_and_leaves_the_rest_alone(world: World, ops
         assert len(ops.events("audio_started", alarm=first)) == 1
 
 
+async def test_a_reloaded_tag_whose_key_waits_for_a_restart_raises_nothing(gateway: World, ops: Ops) -> None:
+    """The service has the credentials of its start: what the tag sends could only be taken for a press."""
+    text = gateway.configuration.read_text()
+    gateway.configuration.write_text(text + NEW_TAG.replace("tag-nurse-1", "tag-nurse-2"))
+    reload(gateway)
+    await ops.until("a warning", lambda: ops.health()["configuration"].get("warnings"))
+    (warning,) = ops.health()["configuration"]["warnings"]
+    assert "[tag nurse-2-tag] key_credential = tag-nurse-2: expected the credential tag-nurse-2" in warning
+    assert warning.endswith(": the tag is not listened to until gatewayd is restarted")
+    assert warning in gateway.log.read_text()
+    await gateway.order(do="press", address=NEW_ADDRESS, key="11" * 16, for_s=0)
+    await gateway.press(for_s=0)
+    await ops.raised()
+    assert [event["tag"]["id"] for event in ops.events("raised")] == ["nurse-1-tag"]
+
+
 async def test_a_bad_reload_is_refused_and_said(world: World, ops: Ops) -> None:
     """The gateway goes on as before; health and the journal name the line; a good one heals it."""
     with ServiceManager(world.folder) as manager:
