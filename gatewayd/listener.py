@@ -68,10 +68,18 @@ class Listener:
         return sum(at is not None and at.boot == now.boot and now.mono_s - at.mono_s <= SEEN_S for at in seen)
 
     def concerns(
-        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
+        self,
+        address: str,
+        service_data: Mapping[str, bytes],
+        manufacturer_data: Mapping[int, bytes],
+        rssi_dbm: int | None,
     ) -> bool:
-        """Whether an advertisement with these is of one of our tags. Most are not."""
-        self._supervisor.something()
+        """Whether an advertisement with these is of one of our tags. Most are not.
+
+        Without a strength it is none: BlueZ withdraws that as a scan ends, which proves no hearing.
+        """
+        if rssi_dbm is not None:
+            self._supervisor.something()
         return self._roster.sender(address, service_data, manufacturer_data) is not None
 
     def sender(self, advertisement: Advertisement) -> Tag | None:

@@ -100,7 +100,7 @@ class Machine:
 
 def hear(gateway: Gateway, frame: Frame, heard_s: float) -> None:
     """Have a gateway hear a frame, as the radio edge does; `heard_s`: CLOCK_MONOTONIC of its machine."""
-    if gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data):
+    if gateway.listener.concerns(frame.address, frame.service_data, frame.manufacturer_data, -70):
         gateway.on_advertisement(
             Advertisement(
                 address=frame.address,

@@ -535,9 +535,24 @@ def hours(room: Room, count: int) -> None:
     """A tag near that sends a heartbeat every 8 s."""
     for _ in range(count * HOUR_S // 8):
         room.now_s += 8
-        room.gateway.listener.concerns("", {}, {})
+        room.gateway.listener.concerns("", {}, {}, -70)
         room.beat()
         room.gateway.on_tick()
+
+
+async def test_a_strength_that_bluez_withdraws_is_no_hearing(room: Room) -> None:
+    """The end of a scan that died does not make its deafness shorter."""
+    supervisor, began_s = room.gateway.supervisor, room.now_s
+    supervisor.radio(State.OK, "hci0 scans and hears")
+    for rssi_dbm in (-70, None):
+        room.now_s += 100
+        room.gateway.listener.concerns("", {}, {}, rssi_dbm)
+        room.gateway.on_tick()
+    room.now_s += 1
+    supervisor.radio(State.FAILED, "hci0 stopped scanning: starting again")
+    (block,) = supervisor.record.blocks(room.now())
+    assert [(span.from_s, span.hearing) for span in block.spans][-1] == (101, "deaf")
+    assert room.now_s == began_s + 201
 
 
 async def test_a_quiet_day_is_written_with_what_is_written_anyway(room: Room) -> None:
@@ -924,6 +939,7 @@ async def test_an_erased_visit_leaves_no_record(room: Room) -> None:
 async def test_a_silent_tag_is_told_before_the_door(room: Room) -> None:
     room.gateway.supervisor.radio(State.OK, "scans")
     room.now_s += 120
+    room.gateway.listener.concerns("", {}, {}, -70)  # somebody else is heard
     room.gateway.on_tick()
     visit_opened(room)
     room.gateway.on_tick()

@@ -17,10 +17,14 @@ _COUNTER = Counter(Path(os.environ[FILE]))
 
 class CountedListener(Listener):
     def concerns(
-        self, address: str, service_data: Mapping[str, bytes], manufacturer_data: Mapping[int, bytes]
+        self,
+        address: str,
+        service_data: Mapping[str, bytes],
+        manufacturer_data: Mapping[int, bytes],
+        rssi_dbm: int | None,
     ) -> bool:
         _COUNTER.add()
-        return super().concerns(address, service_data, manufacturer_data)
+        return super().concerns(address, service_data, manufacturer_data, rssi_dbm)
 
 
 if __name__ == "__main__":

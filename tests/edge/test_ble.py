@@ -19,6 +19,7 @@ from gatewayd.core.roster import Roster
 from gatewayd.core.tags import decode, eddystone
 from gatewayd.edge.ble import Radio, Remedies, Timing
 from gatewayd.edge.ble.bluez import Adapter, UnavailableError, choose
+from gatewayd.edge.ble.ear import Concerns
 from gatewayd.sim.air import burst, flood
 from gatewayd.sim.bluez import ADDRESS, BlueZ
 from gatewayd.sim.dbus import PrivateBus
@@ -62,7 +63,10 @@ class Ear:
 
 @asynccontextmanager
 async def listening(
-    settings: config.Radio = ANY_ADAPTER, timing: Timing = HURRIED, remedies: Remedies | None = None
+    settings: config.Radio = ANY_ADAPTER,
+    timing: Timing = HURRIED,
+    remedies: Remedies | None = None,
+    concerns: Concerns = lambda *_: True,
 ) -> AsyncIterator[Ear]:
     """A radio that runs while the block does, and must not have ended by itself."""
     ear = Ear()
@@ -71,6 +75,7 @@ async def listening(
         on_advertisement=ear.heard.append,
         report=lambda state, detail: ear.reports.append((state, detail)),
         alive=lambda: ear.alive_s.append(time.monotonic()),
+        concerns=concerns,
         remedies=remedies,
         timing=timing,
     )
@@ -446,6 +451,25 @@ async def test_an_advertisement_holds_what_was_sent_now_not_what_bluez_remembers
             for frame in (one, other, neither, both, other, one)
         ]
         assert {heard.name for heard in ear.heard} == {"slot"}
+
+
+async def test_what_a_stranger_sent_is_not_heard_again_when_it_is_assigned(bluez: BlueZ) -> None:
+    """A tag that is pressed to be assigned: its press must not come with its first frame at rest."""
+    strangers: list[str] = []
+    assigned = False
+
+    def concerns(address: str, *_: object) -> bool:
+        strangers.append(address)
+        return assigned
+
+    async with listening(concerns=concerns) as ear:
+        await until(lambda: bluez.discovering)
+        bluez.advertise(Frame(address=TAG, manufacturer_data={0x004C: IBEACON}))
+        await until(lambda: TAG in strangers)
+        assigned = True
+        bluez.advertise(Frame(address=TAG, service_data={eddystone.SERVICE: TELEMETRY}))
+        await until(lambda: len(ear.heard) == 1)
+        assert ear.heard[0].manufacturer_data == {}
 
 
 async def test_what_bluez_remembers_of_an_earlier_scan_is_not_heard_again(bluez: BlueZ) -> None:

@@ -43,7 +43,7 @@ async def by_bleak(hear: Hear) -> None:
         on_advertisement=on_advertisement,
         report=lambda state, detail: print(state, detail, file=sys.stderr, flush=True),
         alive=lambda: None,
-        concerns=lambda _address, _service_data, manufacturer_data: OURS in manufacturer_data,
+        concerns=lambda _address, _service_data, manufacturer_data, _rssi_dbm: OURS in manufacturer_data,
     ).run()
 
 

@@ -63,8 +63,8 @@ class Timing:
     ladder: Ladder = field(default_factory=lambda: LADDER)
 
 
-# Whether an advertisement with this address, service data and manufacturer data is wanted.
-Concerns: TypeAlias = Callable[[str, Mapping[str, bytes], Mapping[int, bytes]], bool]
+# Whether an advertisement with this address, service data, manufacturer data and strength is wanted.
+Concerns: TypeAlias = Callable[[str, Mapping[str, bytes], Mapping[int, bytes], int | None], bool]
 
 
 class Ear:
@@ -245,7 +245,7 @@ class Ear:
         service_data = properties.get("ServiceData", {})
         manufacturer_data = properties.get("ManufacturerData", {})
         rssi_dbm = properties.get("RSSI")
-        if self._concerns(address, service_data, manufacturer_data):
+        if self._concerns(address, service_data, manufacturer_data, rssi_dbm):
             self._on_advertisement(
                 Advertisement(
                     address=address,
@@ -256,7 +256,7 @@ class Ear:
                     manufacturer_data=manufacturer_data,
                 )
             )
-            self._forget(path)
+        self._forget(path)  # also a stranger's: it may be assigned by its next frame
         # BlueZ withdraws a device's signal strength when a scan ends: that is no advertisement, and proves no
         # hearing, though its data are passed on like any other.
         if rssi_dbm is not None:

@@ -19,7 +19,10 @@ from gatewayd.edge.ble.remedies import Remedies
 
 
 def _everything(
-    _address: str, _service_data: Mapping[str, bytes], _manufacturer_data: Mapping[int, bytes]
+    _address: str,
+    _service_data: Mapping[str, bytes],
+    _manufacturer_data: Mapping[int, bytes],
+    _rssi_dbm: int | None,
 ) -> bool:
     return True
 
