@@ -60,7 +60,7 @@ class Supervisor:
         if (hearing, why) == (self._ear.hearing, self._ear.why):
             return
         since_s = self._ear.since_s if hearing is self._ear.hearing else now_s
-        self._ear = Ear(hearing=hearing, since_s=since_s, why=why)
+        self._ear = replace(self._ear, hearing=hearing, since_s=since_s, why=why)
         self.record.radio(replace(self._ear, since_s=now_s))
 
     def something(self) -> None:
@@ -78,6 +78,7 @@ class Supervisor:
         now = self._now()
         if self._anything:
             self._anything = False
+            self._ear = replace(self._ear, heard_s=now.mono_s)
             self.record.known(now.mono_s)
         if now.source is not self._clock:  # what was told with another clock is told anew
             self._clock = now.source

@@ -155,10 +155,12 @@ async def test_a_tag_that_falls_silent_raises_where_it_is_to(
     room.beat()
     for _ in range(61 + 29):
         room.now_s += 1
+        room.gateway.listener.concerns("", {}, {}, -70)  # others are heard
         room.gateway.on_tick()
     assert room.disk.events("raised") == []
     for _ in range(60):
         room.now_s += 1
+        room.gateway.listener.concerns("", {}, {}, -70)  # others are heard
         room.gateway.on_tick()
     told = [(event["cause"], event["severity"], event["worker"]) for event in room.disk.events("raised")]
     assert told == ([("tag_lost", "high", "nurse-1")] if raises else [])
@@ -172,5 +174,6 @@ async def test_a_tag_that_falls_silent_raises_nothing_unless_configured(room: Ro
     room.beat()
     for _ in range(200):
         room.now_s += 1
+        room.gateway.listener.concerns("", {}, {}, -70)  # others are heard
         room.gateway.on_tick()
     assert room.disk.events("raised") == []

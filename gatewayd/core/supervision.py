@@ -2,7 +2,8 @@
 
 Rules:
 - seen: heard within half of the tag's `lost_after`, and loud enough. Weak: silent for longer than that, or
-  faint. Lost: silent for longer than `lost_after`, while the radio heard all that time.
+  faint. Lost: silent for longer than `lost_after`, while the radio heard all that time: something else was
+  heard after the tag had been silent for half of it.
 - Nobody is called lost by a gateway that may be deaf: while the radio is deaf every tag is unknown, and while
   it is unproven each that is silent for too long.
 - Hysteresis: what was weak or lost is seen again once it was heard for `STEADY_S` without such a silence;
@@ -60,6 +61,7 @@ class Ear:
     hearing: Hearing
     since_s: float
     why: str = ""
+    heard_s: float = 0.0  # when anything was last heard, likewise
 
 
 def hearing(state: State, detail: str) -> Hearing:
@@ -105,6 +107,8 @@ def _state(watch: Watch, tag: Tag, ear: Ear, now_s: float) -> TagState:
     silent_s = _silent_s(watch, now_s)
     if silent_s > tag.lost_after_s:
         proven = ear.hearing is Hearing.HEARS and now_s - ear.since_s > tag.lost_after_s
+        began_s = ear.since_s if watch.last_s is None else max(watch.last_s, ear.since_s)
+        proven &= ear.heard_s - began_s > tag.lost_after_s * WEAK_SHARE
         return TagState.LOST if proven else TagState.UNKNOWN
     if watch.faint or silent_s > tag.lost_after_s * WEAK_SHARE:
         return TagState.WEAK

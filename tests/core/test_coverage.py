@@ -166,8 +166,23 @@ def test_an_unproven_time_that_ends_deaf_was_deaf_from_its_last_proof() -> None:
     ]
 
 
+def test_a_radio_that_fell_silent_is_unproven_from_the_last_second_it_was_known_to_hear() -> None:
+    """It is found out a minute later; in that minute nobody can be said not to be heard. Nor deaf, before."""
+    kept = record()
+    kept.radio(ear("deaf", 100.0, "no adapter"))
+    kept.radio(ear("unproven", 150.0, "unproven: not yet"))
+    kept.radio(ear("hears", 200.0))
+    kept.known(300.0)
+    kept.radio(ear("unproven", 361.0, "unproven: silence"))
+    assert (said(kept, 120).verdict, said(kept, 160).why) == (Verdict.COULD_NOT_HEAR, "unproven: not yet")
+    assert said(kept, 300).verdict is Verdict.NOT_HEARD
+    found = said(kept, 340)
+    assert (found.verdict, found.why, moment(found.since)) == (Verdict.UNKNOWN, "unproven: silence", 301)
+
+
 def test_while_hearing_is_unproven_only_a_tag_that_is_heard_is_known_of() -> None:
     kept = record()
+    kept.known(99.0)
     kept.radio(ear("unproven", 100.0, "unproven: silence"))
     beats(kept, 500, 600)
     assert said(kept, 550).verdict is Verdict.COVERED

@@ -25,7 +25,7 @@ from gatewayd.core.supervision import (
 )
 
 TAG = Tag(name="t-1", format="bthome", worker="nurse-1")  # lost after 60 s
-HEARS = Ear(hearing=Hearing.HEARS, since_s=0.0)
+HEARS = Ear(hearing=Hearing.HEARS, since_s=0.0, heard_s=1e6)  # always somebody
 UNPROVEN = Ear(hearing=Hearing.UNPROVEN, since_s=0.0, why="unproven: silence")
 DEAF = Ear(hearing=Hearing.DEAF, since_s=0.0, why="no adapter")
 
@@ -69,6 +69,8 @@ def test_what_the_radio_says_of_itself_tells_whether_it_hears(
         (61, UNPROVEN, TagState.UNKNOWN),
         (1, DEAF, TagState.UNKNOWN),
         (61, replace(HEARS, since_s=150.0), TagState.UNKNOWN),  # deaf until 11 s ago
+        (61, replace(HEARS, heard_s=130.0), TagState.UNKNOWN),  # nobody at all for 31 s
+        (61, replace(HEARS, heard_s=131.0), TagState.LOST),
     ],
 )
 def test_silence_is_judged_by_what_could_have_been_heard(
@@ -82,6 +84,7 @@ def test_silence_is_judged_by_what_could_have_been_heard(
 def test_a_tag_never_heard_is_unknown_until_it_could_have_been() -> None:
     """Then it is lost, and says that it was not heard since the start."""
     assert judge(Watch(), TAG, HEARS, 60.0).state is TagState.UNKNOWN
+    assert judge(Watch(), TAG, replace(HEARS, heard_s=30.0), 61.0).state is TagState.UNKNOWN
     watch = judge(Watch(), TAG, HEARS, 61.0)
     assert watch.state is TagState.LOST
     _, draft = told(watch, TAG, TagPresence(), HEARS, at(61.0))

@@ -190,9 +190,19 @@ def lost_is_told(view: View) -> Iterator[Fall]:
             by_s = last_s + LOST_S + COARSE_S
             if next_s - last_s < LOST_S + 2 * COARSE_S or not _steady(view, site, last_s - 2 * LOST_S, by_s):
                 continue
+            if not _others_heard(view, site, tag, last_s + LOST_S / 2 + COARSE_S, by_s - COARSE_S):
+                continue  # then nothing shows that the radio heard all that time
             states = [state for at_s, state in told.get((site, tag), []) if at_s <= by_s]
             if not states or states[-1] != "lost":
                 yield Fall(at_s=by_s, site=site, expected=f"{tag} told as lost", seen=str(states[-1:]))
+
+
+def _others_heard(view: View, site: str, tag: str, from_s: float, until_s: float) -> bool:
+    return any(
+        bisect_right(heard, until_s) > bisect_right(heard, from_s)
+        for (where, who), heard in view.journal.on_air.items()
+        if where == site and who != tag
+    )
 
 
 def _steady(view: View, site: str, from_s: float, until_s: float) -> bool:

@@ -6,7 +6,8 @@ Rules:
 2. The record is in blocks. The newest is stored when it begins, then anew every `SAVE_EVERY_S`, sooner only
    when hearing was lost, and when the daemon stops; an ended block never again. What a power cut takes is the
    last ten minutes, and `answer` says of those that nothing is known.
-3. A radio that reports that it failed was deaf from the last second in which anything was heard.
+3. A radio that reports that it failed, or cannot prove any more that it hears, was so from the last second in
+   which anything was heard.
 4. It is bounded: blocks whose end is known to be longer ago than `KEEP_S` go, and the oldest, when there are
    more than `BLOCKS_MAX` or all are larger than `LARGEST_BYTES`.
 """
@@ -91,9 +92,9 @@ class Record:
         since_s, before = ear.since_s, self._spans[-1].hearing
         if ear.hearing is Hearing.HEARS:
             self._known_s = max(self._known_s, since_s)
-        elif ear.hearing is Hearing.DEAF is not before:
+        elif ear.hearing is not before and before is not Hearing.DEAF:
             since_s = min(since_s, self._known_s)
-            self._lost = True
+            self._lost = self._lost or ear.hearing is Hearing.DEAF
         new = Span(from_s=self._offset(since_s), hearing=ear.hearing, why=ear.why[:WHY_LENGTH])
         self._spans = [span for span in self._spans if span.from_s < new.from_s]
         if not self._spans or self._spans[-1].said != new.said:
