@@ -22,15 +22,15 @@ One activation of a button is heard many times, and some of it again much later.
    (`TagReport.once`: a notification over a connection) is a press, however soon after another.
 6. A frame that counts presses (`TagReport.presses`) is a press when its count is another than the last one of
    its kind of press, and either the button is used now or that count was heard `COUNT_SILENCE_S` before at
-   most: then the frames of the press itself were lost. What was pressed in a longer silence was out of our
-   hearing, and is for others, whichever of a tag's counts is heard first again. A count that began anew at 0
-   is a new battery.
-7. What cannot be told raises: the first frame ever heard of a tag, a saved record that is damaged, a silence
-   across a reboot with a clock that was not set.
+   most: then the frames of the press itself were lost. What was pressed in a longer or unknown silence is for
+   others to tell, whichever of a tag's counts is heard first. One that began anew at 0 is a new battery.
+7. What else cannot be told raises: a tag's first frame ever, a damaged record, an edge's silence across a
+   reboot without a clock.
 
 What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
-restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or lost.
-A press that the application does not want (in no `…_on` of its tag) is heard all the same, and is no press.
+restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or
+lost, but for rule 6's, all of whose frames were sent while a killed daemon was down (docs/tags.md). A press
+that the application does not want (in no `…_on` of its tag) is heard all the same, and is no press.
 
 `press_key` names a press across gateways. A packet id comes round after 256 contents (over half an hour with
 a heartbeat every 8 s): equal keys mean one press only when they are heard within minutes of each other.
