@@ -22,7 +22,7 @@ from gatewayd.core.handling import Outcome
 from gatewayd.core.model import Auth, ClockSource, Component, FixMode, Method, Mode, State, Subject, TagEvent
 from gatewayd.core.supervision import TagState
 from gatewayd.core.topic import Kind
-from gatewayd.core.visit import Doubt, VisitState
+from gatewayd.core.visit import Doubt, NoCheckOut, VisitState
 from gatewayd.core.visiting import Risk
 
 ALARM = "019ca945-0a00-7000-8000-000000000001"
@@ -126,6 +126,7 @@ def test_the_enums_of_the_alarm_are_those_of_the_code() -> None:
     assert told["event"]["enum"] == list(visit.Trigger)
     assert told["warnings"]["items"]["enum"] == list(Doubt)
     assert told["risk"]["enum"] == list(Risk)
+    assert told["reason"]["enum"] == list(NoCheckOut)
 
 
 # --- what they say ------------------------------------------------------------------------------------------
@@ -200,6 +201,7 @@ def test_nor_does_a_missing_one(field: str) -> None:
         ("visit/v-1", {**VISIT, "address": {"street": "Dam"}}),
         ("visit/v-1", {**VISIT, "event": "overdue"}),
         ("visit/v-1", {**VISIT, "event": "closed"}),
+        ("visit/v-1", {**VISIT, "event": "check_out_refused"}),
         ("cmd/visit/open", {"id": "c", "actor": {"id": "a"}, "visit": "v-1", "worker": "w-1"}),
         ("cmd/visit/close", {"id": "c", "actor": {"id": "a"}}),
     ],

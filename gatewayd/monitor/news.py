@@ -168,7 +168,9 @@ def visit(body: Mapping[str, Any]) -> str:
     city = " ".join(text(address, name) for name in ("postcode", "city") if address.get(name))
     risk = f"risk {text(body, 'risk')}" if body.get("risk") else ""
     code = f"code word: {text(body, 'code_word_ref')}" if body.get("code_word_ref") else ""
-    found = ", ".join(part for part in (street, floor, city, risk, text(body, "note"), code) if part)
+    before = f"nobody ended {text(body, 'before')} before" if body.get("before") else ""
+    parts = (street, floor, city, risk, before, text(body, "note"), code)
+    found = ", ".join(part for part in parts if part)
     return f"{text(body, 'id')}: {found or 'no address'}"
 
 

@@ -42,6 +42,7 @@ from gatewayd.core.visit import (
     retell,
     step,
     to_json,
+    told_in_alarms,
 )
 from gatewayd.core.visit.model import AHEAD_S, of_worker
 from gatewayd.core.visit.orders import KNOWN_MAX
@@ -244,7 +245,7 @@ def test_an_id_is_used_once(world: World) -> None:
 
 
 def test_a_worker_is_on_one_visit_at_a_time(world: World) -> None:
-    """A planned one waits until the one before is closed."""
+    """A planned one waits until the one before is closed, while that is to last."""
     world.open(60)
     assert world.open(60, "v-2").code is Code.CONFLICT
     start_s = NOON_S + 600
@@ -253,6 +254,132 @@ def test_a_worker_is_on_one_visit_at_a_time(world: World) -> None:
     assert world["v-3"].state is VisitState.PLANNED
     world.order(Close(visit="v-1"))
     assert world.tick(1) == ["opened"]
+
+
+def planned(world: World, visit: str, from_min: float, until_min: float) -> None:
+    """Plan a visit, in minutes from noon."""
+    start_s, end_s = NOON_S + from_min * MIN_S, NOON_S + until_min * MIN_S
+    assert (
+        world.open(visit=visit, start_s=start_s, end_s=end_s, address={**WHERE, "number": visit}).code is None
+    )
+
+
+def happened(world: World, from_min: float, until_min: float) -> dict[str, list[str]]:
+    """What happens to each visit while time passes second by second; it is `from_min` past noon."""
+    found: dict[str, list[str]] = {}
+    for _ in range(round((until_min - from_min) * MIN_S)):
+        world.tick(1)
+        for draft in world.drafts:
+            by = f" by {draft.body['by']}" if "by" in draft.body else ""
+            found.setdefault(str(draft.body["visit"]), []).append(f"{draft.body['event']}{by}")
+    return found
+
+
+def door(world: World) -> Body:
+    """What an alarm would tell of the worker's visit now."""
+    told = told_in_alarms(world.visits, "w-1")
+    assert told is not None
+    return told
+
+
+WHOLE = ["reminded", "overdue", "alarmed"]
+
+
+def test_a_check_out_that_was_forgotten_leaves_nobody_unwatched(world: World) -> None:
+    """The next visit begins and is watched; the one before is closed by it, and its address is erased."""
+    planned(world, "v-1", 1, 30)
+    planned(world, "v-2", 90, 120)
+    first = happened(world, 0, 89)
+    assert first == {"v-1": ["opened", *WHOLE]}
+    assert door(world)["id"] == "v-1"
+    assert happened(world, 89, 90.1) == {"v-1": ["closed by next_visit"], "v-2": ["opened"]}
+    assert (world["v-1"].address, world["v-2"].before) == (None, "v-1")
+    assert (door(world)["id"], door(world)["before"]) == ("v-2", "v-1")
+    assert happened(world, 90.1, 122) == {"v-2": WHOLE}
+
+
+def test_the_next_visit_takes_no_alarm_away(world: World) -> None:
+    """One that follows at once begins when help was called for the one before."""
+    planned(world, "v-1", 1, 30)
+    planned(world, "v-2", 30, 60)
+    assert happened(world, 0, 31.4) == {"v-1": ["opened", "reminded", "overdue"]}
+    assert door(world)["id"] == "v-1"
+    assert happened(world, 31.4, 32) == {"v-1": ["alarmed", "closed by next_visit"], "v-2": ["opened"]}
+    assert happened(world, 32, 62) == {"v-2": WHOLE}
+
+
+def test_who_stays_longer_is_found_at_that_door(world: World) -> None:
+    """And the planned visit begins when the one before is over, to end as it was planned."""
+    planned(world, "v-1", 1, 30)
+    planned(world, "v-2", 30, 60)
+    happened(world, 0, 29)
+    world.order(Extend(visit="v-1"))
+    assert happened(world, 29, 44) == {"v-1": ["reminded"]}
+    assert door(world)["id"] == "v-1"
+    world.press()
+    assert happened(world, 44, 62) == {"v-2": ["opened", *WHOLE]}
+
+
+def test_an_end_is_watched_though_the_visit_before_goes_on(world: World) -> None:
+    """It begins at its end at the latest; alarms tell it then, and that nobody ended the one before."""
+    planned(world, "v-1", 1, 100)
+    planned(world, "v-2", 30, 60)
+    assert happened(world, 0, 59.9) == {"v-1": ["opened"]}
+    assert happened(world, 59.9, 62) == {"v-2": ["opened", *WHOLE]}
+    assert (door(world)["id"], door(world)["before"]) == ("v-2", "v-1")
+    assert world["v-1"].state is VisitState.OPEN
+    world.press()
+    assert door(world)["id"] == "v-1"
+    assert happened(world, 62, 103) == {"v-1": WHOLE}
+
+
+def test_of_visits_one_upon_another_alarms_tell_the_last(world: World) -> None:
+    """Whatever the order in which the disk gives them back."""
+    planned(world, "v-3", 20, 40)
+    planned(world, "v-2", 10, 30)
+    planned(world, "v-1", 1, 100)
+    happened(world, 0, 40.1)
+    assert [world[name].rank for name in ("v-1", "v-2", "v-3")] == [0, 1, 2]
+    world.restart()
+    assert (door(world)["id"], door(world)["before"]) == ("v-3", "v-2")
+
+
+def test_visits_that_passed_while_it_was_off_are_each_alarmed(world: World) -> None:
+    """Then each is closed by the next."""
+    for number, name in enumerate(("v-1", "v-2", "v-3")):
+        planned(world, name, 30 * number + 1, 30 * number + 25)
+    world.tick(61)
+    world.reboot(4 * 3_600)
+    raised = [each.visit.address for each in world.alarms]
+    for _ in range(3):
+        world.tick(1)
+        raised += [each.visit.address for each in world.alarms]
+    assert raised == [{**WHERE, "number": name} for name in ("v-1", "v-2", "v-3")]
+    assert [world[name].state for name in ("v-1", "v-2")] == [VisitState.CLOSED] * 2
+
+
+def test_a_clock_that_may_be_wrong_closes_no_visit() -> None:
+    """The next one begins all the same; a better clock takes back what was too early."""
+    world = World(source=ClockSource.RTC)
+    planned(world, "v-1", 1, 30)
+    planned(world, "v-2", 90, 120)
+    assert happened(world, 0, 91) == {"v-1": ["opened", *WHOLE], "v-2": ["opened"]}
+    assert door(world)["id"] == "v-2"
+    assert sorted(world.know(NOON_S + 600)) == ["corrected", "planned"]
+    assert (door(world)["id"], world["v-2"].before) == ("v-1", None)
+    assert happened(world, 10, 90.1) == {"v-1": [*WHOLE, "closed by next_visit"], "v-2": ["opened"]}
+
+
+def test_without_a_clock_the_visit_that_surely_began_is_told(world: World) -> None:
+    """A planned one waits for it till its own end may have come, and is no more certain then."""
+    planned(world, "v-1", 1, 60)
+    planned(world, "v-2", 600, 630)
+    world.tick(120)
+    world.reboot(10, ClockSource.NONE)
+    happened(world, 2, 31)
+    assert (world["v-1"].alarm is None, world["v-2"].state) == (False, VisitState.PLANNED)
+    assert happened(world, 31, 34) == {"v-2": ["opened", *WHOLE]}
+    assert (door(world)["id"], world["v-1"].state) == ("v-1", VisitState.OVERDUE)
 
 
 def test_only_so_many_visits_are_held(world: World) -> None:
@@ -322,7 +449,46 @@ def test_a_press_that_fails_to_prove_itself_checks_nobody_out(world: World, auth
     """Whoever recorded one must not end the watch; ops are told."""
     world.open(60)
     assert world.press(auth=auth) == ["check_out_refused"]
-    assert world["v-1"].state is VisitState.OPEN
+    assert (world["v-1"].state, world.drafts[0].body["reason"]) == (VisitState.OPEN, "unproven")
+
+
+def test_a_check_out_pressed_again_to_be_sure_ends_no_visit_that_follows(world: World) -> None:
+    """Neither one that began by itself, nor one that ops opened meanwhile; 60 s later it does."""
+    for follow in ("planned", "opened"):
+        world = World()
+        world.open(60)
+        planned(world, "v-2", 2, 60)
+        world.tick(180)
+        if follow == "opened":
+            world.order(Close(visit="v-2"))
+        assert world.press() == ["closed"]
+        if follow == "opened":
+            assert world.open(60, "v-2b").code is None
+        happening = world.tick(1)
+        assert happening == ([] if follow == "opened" else ["opened"])
+        world.tick(4)
+        assert world.press() == ["check_out_refused"]
+        assert world.drafts[0].body["reason"] == "too_soon"
+        world.tick(56)
+        assert world.press() == ["closed"]
+
+
+def test_a_check_out_just_as_a_planned_visit_begins_may_be_of_the_one_before(world: World) -> None:
+    """Though that one was closed by ops; a refused press holds off no later one."""
+    world.open(60)
+    planned(world, "v-2", 2, 60)
+    world.tick(180)
+    world.order(Close(visit="v-1"))
+    world.tick(1)
+    for after_s, expected in ((0, "check_out_refused"), (59, "check_out_refused"), (1, "closed")):
+        world.tick(after_s)
+        assert world.press() == [expected]
+
+
+def test_a_check_out_holds_off_none_of_another_worker(world: World) -> None:
+    world.open(60)
+    world.open(60, "v-2", worker="w-2")
+    assert (world.press(), world.press("w-2")) == (["closed"], ["closed"])
 
 
 def test_a_press_on_no_visit_says_nothing(world: World) -> None:
@@ -430,7 +596,8 @@ def test_one_that_was_alarmed_and_never_closed_is_erased_a_day_after_its_end(wor
 def test_a_visit_comes_back_from_the_disk_as_it_went(world: World) -> None:
     start_s = NOON_S + 60
     world.open(60, start_s=start_s, address=WHERE, note="dog", risk=Risk.LOW, code_word_ref="card 7")
-    full = replace(world["v-1"], doubts=(Doubt.TAG_LOST,), checked=True, alarm="a", closed=world.now)
+    more: dict[str, Any] = {"began": world.now, "before": "v-0", "rank": 1, "checked_out": True}
+    full = replace(world["v-1"], doubts=(Doubt.TAG_LOST,), checked=True, alarm="a", closed=world.now, **more)
     for visit in (world["v-1"], full):
         assert from_json(to_json(visit)) == visit
 
@@ -563,6 +730,7 @@ def test_a_visit_that_began_without_a_clock_is_planned_again_once_one_is_known(b
     world.open(start_s=start_s, end_s=start_s + 3_600)
     assert world.reboot(10, ClockSource.NONE) == ["None", "opened"]
     assert world.press() == ["check_out_refused"]
+    assert world.drafts[0].body["reason"] == "clock_unknown"
     world.tick(blind_s)
     early = [each.alarm for each in world.alarms]
     assert world.know(NOON_S + 4_000) == ["planned"]
@@ -760,6 +928,7 @@ class Watching(RuleBasedStateMachine):
         self.model: Model | None = None
         self.number = 0
         self.raised: list[str] = []
+        self.out: tuple[str, float] | None = None  # the last check-out by a press: in which boot, and when
 
     def happened(self) -> None:
         """Count what was raised, and compare."""
@@ -820,8 +989,14 @@ class Watching(RuleBasedStateMachine):
     def check_out(self, by_press: bool, auth: Auth) -> None:
         assert self.model is not None
         if by_press:
-            self.world.press(auth=auth)
-            self.model.over |= auth not in {Auth.FAILED, Auth.REPLAYED}
+            before = self.model.over
+            proven = auth not in {Auth.FAILED, Auth.REPLAYED}
+            closed = self.world.press(auth=auth) == ["closed"]
+            if self.out is None or self.out[0] == self.world.now.boot:  # else a wrong clock may have its say
+                soon = self.out is not None and self.true_s - self.out[1] < 60
+                assert closed is (proven and not soon and not before)
+            self.model.over |= closed
+            self.out = (self.world.now.boot, self.true_s) if closed else self.out
         else:
             self.world.order(Close(visit=f"v{self.number}"))
             self.model.over = True

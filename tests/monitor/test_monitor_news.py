@@ -293,6 +293,9 @@ def test_an_alarm_on_a_visit_tells_which_door() -> None:
     assert taken.endswith(f"accepted 456789ab: visit {DOOR}")
     [taken] = lines(message(f"alarm/{ALARM}/event", {"type": "accepted", "visit": {"id": "v-1"}}))
     assert taken.endswith("visit v-1: no address")
+    after = {"id": "v-1", "before": "v-0"}
+    [taken] = lines(message(f"alarm/{ALARM}/event", {"type": "accepted", "visit": after}))
+    assert taken.endswith("visit v-1: nobody ended v-0 before")
 
 
 def test_the_desk_knows_the_door_once_an_event_told_it() -> None:

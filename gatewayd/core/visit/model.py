@@ -30,6 +30,14 @@ class Doubt(StrEnum):
     BATTERY_CRITICAL = "battery_critical"
 
 
+class NoCheckOut(StrEnum):
+    """Why a press of check-out ended no visit."""
+
+    UNPROVEN = "unproven"  # it should have proved itself and did not
+    CLOCK_UNKNOWN = "clock_unknown"  # the visit may be to come
+    TOO_SOON = "too_soon"  # after the last check-out, or after the visit began by itself
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """One visit. `start_s` and `end_s` are what ops said, seconds since 1970."""
@@ -49,7 +57,11 @@ class Visit:
     doubts: tuple[Doubt, ...] = ()
     checked: bool = False  # whether the worker's tag was looked at before the door
     alarm: str | None = None  # raised for this end
+    began: Instant | None = None  # by itself, as planned; None: not yet, or ops opened it at once
+    before: str | None = None  # the worker's visit that nobody had ended when this one began
+    rank: int = 0  # how many of the worker's visits, one upon another, were on then
     closed: Instant | None = None
+    checked_out: bool = False  # a press closed it
 
     @property
     def assumed(self) -> bool:
@@ -84,6 +96,7 @@ class Visit:
                 "clock_assumed": True if self.assumed else None,
                 "warnings": [doubt.value for doubt in self.doubts] or None,
                 "alarm": self.alarm,
+                "before": self.before,
                 "closed_at": self.closed,
             }
         )
@@ -97,6 +110,7 @@ class Visit:
                 "worker": self.worker,
                 "expected_end_at": _said(self.end_s),
                 "risk": None if self.risk is None else self.risk.value,
+                "before": self.before,
                 "note": self.note,
                 "code_word_ref": self.code_word_ref,
                 "address": self.address,
@@ -108,8 +122,9 @@ Visits: TypeAlias = Mapping[str, Visit]
 
 
 def of_worker(visits: Visits, worker: str | None) -> Visit | None:
-    """Return the visit that a worker is on."""
-    return next((visit for visit in visits.values() if visit.begun and visit.worker == worker), None)
+    """Return the visit that a worker is on; of several the one that began last, and surely."""
+    on = [visit for visit in visits.values() if visit.begun and visit.worker == worker]
+    return max(on, key=lambda visit: (not visit.guessed, visit.rank), default=None)
 
 
 def told_in_alarms(visits: Visits, worker: str | None) -> Body | None:
@@ -167,7 +182,11 @@ def to_json(visit: Visit) -> str:
                 "doubts": [doubt.value for doubt in visit.doubts],
                 "checked": visit.checked,
                 "alarm": visit.alarm,
+                "began": visit.began,
+                "before": visit.before,
+                "rank": visit.rank,
                 "closed": visit.closed,
+                "checked_out": visit.checked_out,
             }
         )
     )
@@ -192,5 +211,9 @@ def from_json(text: str) -> Visit:
         doubts=tuple(Doubt(each) for each in stored.texts("doubts")),
         checked=body.get("checked") is True,
         alarm=stored.optional_text("alarm"),
+        began=stored.optional_instant("began"),
+        before=stored.optional_text("before"),
+        rank=stored.optional_number("rank") or 0,
         closed=stored.optional_instant("closed"),
+        checked_out=body.get("checked_out") is True,
     )

@@ -9,7 +9,7 @@ from gatewayd.core.alarm.model import elapsed_s, later
 from gatewayd.core.model import Auth, Instant
 from gatewayd.core.uuid7 import derive
 from gatewayd.core.visit.events import CheckedOut, Doubts, Effect, Event, Overdue, Settings, TimeUp
-from gatewayd.core.visit.model import Doubt, Visit, Visits, anchored, of_worker
+from gatewayd.core.visit.model import Doubt, NoCheckOut, Visit, Visits, anchored, of_worker
 from gatewayd.core.visit.table import Trigger, VisitState
 from gatewayd.core.visit.turn import Turn
 
@@ -17,6 +17,8 @@ from gatewayd.core.visit.turn import Turn
 READINESS_S: Final = 600.0
 # An hour less than the day within which it must be gone: it may be due while the gateway is switched off.
 FORGET_S: Final = 23 * 3600.0
+# Who presses again to be sure does so within seconds; the shortest visit lasts five times as long.
+AGAIN_S: Final = 60.0
 
 
 def step(visits: Visits, event: Event, now: Instant, settings: Settings) -> tuple[Visits, tuple[Effect, ...]]:
@@ -28,8 +30,8 @@ def step(visits: Visits, event: Event, now: Instant, settings: Settings) -> tupl
     if isinstance(event, CheckedOut):
         _checked_out(turn, event)
     else:
-        for visit in visits.values():
-            _ticked(turn, visit, event.doubts, settings)
+        for name in visits:
+            _ticked(turn, turn.visits[name], event.doubts, settings)  # one before may have changed it
     return turn.visits, tuple(turn.effects)
 
 
@@ -45,10 +47,24 @@ def _checked_out(turn: Turn, event: CheckedOut) -> None:
     visit = of_worker(turn.visits, event.worker)
     if visit is None:
         return
-    if event.auth in {Auth.FAILED, Auth.REPLAYED} or visit.guessed:
-        turn.tell(visit, Trigger.CHECK_OUT_REFUSED, {"auth": event.auth.value})
+    told = {"auth": event.auth.value}
+    reason = _refused(turn, visit, event)
+    if reason is None:
+        turn.close(replace(visit, checked_out=True), {"by": "press", **told})
     else:
-        turn.close(visit, {"by": "press", "auth": event.auth.value})
+        turn.tell(visit, Trigger.CHECK_OUT_REFUSED, {"reason": reason.value, **told})
+
+
+def _refused(turn: Turn, visit: Visit, event: CheckedOut) -> NoCheckOut | None:
+    """Why a press of check-out does not end the visit; None: it does."""
+    if event.auth in {Auth.FAILED, Auth.REPLAYED}:
+        return NoCheckOut.UNPROVEN
+    if visit.guessed:
+        return NoCheckOut.CLOCK_UNKNOWN
+    mine = [each for each in turn.visits.values() if each.worker == visit.worker and each.checked_out]
+    moments = (visit.began, *(each.closed for each in mine))
+    soon = any(at is not None and elapsed_s(at, turn.now) < AGAIN_S for at in moments)
+    return NoCheckOut.TOO_SOON if soon else None
 
 
 def _ticked(turn: Turn, visit: Visit, doubts: Doubts, settings: Settings) -> None:
@@ -71,7 +87,8 @@ def _ticked(turn: Turn, visit: Visit, doubts: Doubts, settings: Settings) -> Non
 def _read_anew(turn: Turn, before: Visit, visit: Visit, settings: Settings) -> Visit:
     """Take times that another clock read; where they say that it is not so far yet, it goes back."""
     if visit.begun and visit.start_s is not None and visit.passed_s(visit.start_s, turn.now) < 0:
-        return turn.tell(replace(_unalarmed(visit), doubts=(), checked=False), Trigger.PLANNED)
+        bare = replace(_unalarmed(visit), doubts=(), checked=False, began=None, before=None, rank=0)
+        return turn.tell(bare, Trigger.PLANNED)
     nearing = visit.state in {VisitState.REMINDED, VisitState.OVERDUE}
     early = visit.passed_s(visit.end_s, turn.now) < -settings.reminder_s
     if nearing and early:
@@ -92,9 +109,25 @@ def _planned(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:
     passed_s = visit.passed_s(start_s, turn.now)
     if passed_s >= -READINESS_S:
         visit = _look(turn, visit, doubts)
-    if passed_s >= 0 and of_worker(turn.visits, visit.worker) is None:
-        visit = turn.tell(visit, Trigger.OPENED)
-    return visit
+    before = of_worker(turn.visits, visit.worker)
+    last_s = visit.passed_s(visit.end_s, turn.now)
+    if passed_s < 0 or (before is not None and not _over(before) and last_s < 0):
+        return visit
+    begun = replace(visit, began=turn.now)
+    if before is not None:
+        begun = replace(begun, before=before.id, rank=before.rank + 1)
+    return turn.tell(begun, Trigger.OPENED)
+
+
+def _over(visit: Visit) -> bool:
+    """Whether the worker's next visit may begin though nobody ended this one: help was called for it."""
+    return visit.alarm is not None and not visit.assumed
+
+
+def _followed(turn: Turn, visit: Visit) -> bool:
+    """Whether the worker's next visit is on, and no better clock can say that it is not."""
+    last = of_worker(turn.visits, visit.worker) or visit
+    return last.id != visit.id and last.anchor.source.vouched and visit.anchor.source.vouched
 
 
 def _look(turn: Turn, visit: Visit, doubts: Doubts) -> Visit:
@@ -125,3 +158,5 @@ def _watch(turn: Turn, visit: Visit, settings: Settings) -> None:
     elif visit.alarm is not None and passed_s > FORGET_S:
         turn.close(visit, {"by": "time"})
         turn.forget(visit.id)
+    elif visit.alarm is not None and _followed(turn, visit):
+        turn.close(visit, {"by": "next_visit"})

@@ -27,7 +27,7 @@ class Trigger(StrEnum):
     ALARMED = "alarmed"  # the alarm is raised
     EXTENDED = "extended"
     CORRECTED = "corrected"  # a clock that is known now says that its end is not so near
-    CHECK_OUT_REFUSED = "check_out_refused"  # the press failed to prove itself, or the visit may be to come
+    CHECK_OUT_REFUSED = "check_out_refused"  # the press ended nothing, for a reason that is told
     CLOSED = "closed"
 
 
