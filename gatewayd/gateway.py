@@ -293,7 +293,8 @@ class Gateway:
         """Watch over visits, and over tags that may fall silent."""
         states, where = self.supervisor.states, self._whereabouts
         self._watch_over(self._visits.tick(states, self.listener.presences))
-        for lost in self._visits.lost(states, self._new_id, position=where.position(), recent=where.recent):
+        known, here, recent = self._alarms.values(), where.position(), where.recent
+        for lost in self._visits.lost(states, known, self._new_id, position=here, recent=recent):
             self._step(lost)
 
     def _watch_over(self, effects: Iterable[visit.Effect], records: Put | None = None) -> None:
@@ -345,8 +346,8 @@ class Gateway:
         """Carry out what is about the gateway and its tags; return why not."""
         match given.order:
             case Locate():
-                alarmed, visiting = self.open_alarms > 0, self._visits.any_begun
-                return self._whereabouts.locate(given.order, alarmed=alarmed, visiting=visiting)
+                known, visiting = self._alarms.values(), self._visits.any_begun
+                return self._whereabouts.locate(given.order, known, visiting=visiting)
             case Assign() | Revoke():
                 refusal = self._wearers.obey(given.order, given.actor, self._configured, self._meant)
                 if refusal is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gatewayd.config.model import Config
 from gatewayd.core import alarm, silence, visit
@@ -79,6 +79,7 @@ class VisitWatch:
     def lost(
         self,
         states: Mapping[str, TagState],
+        alarms: Iterable[alarm.Alarm],
         new_id: Callable[[], str],
         *,
         position: Body | None,
@@ -93,7 +94,8 @@ class VisitWatch:
             workers = {each.worker for each in self.known.values() if each.begun and each.risk is Risk.HIGH}
         concerned = silence.of_workers(tags, states, workers)
         pre_alarm_s = self._config.visit.pre_alarm_s
-        self._silence, due = silence.step(self._silence, concerned, now.mono_s, pre_alarm_s)
+        alarmed = {each.worker for each in alarms if each.open and each.cause is alarm.Cause.TAG_LOST}
+        self._silence, due = silence.step(self._silence, concerned, alarmed, now.mono_s, pre_alarm_s)
         for worker in due:
             yield alarm.Raised(
                 alarm=new_id(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gatewayd.config.model import Config
 from gatewayd.core import owntracks, topic
 from gatewayd.core.alarm import Alarm
 from gatewayd.core.fields import Code, Refusal
-from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Subject
+from gatewayd.core.model import Body, Draft, Fix, Instant, Keep, MessageClass, Mode, Subject
 from gatewayd.core.track import Track
 from gatewayd.core.upkeep import Locate
 from gatewayd.records import ONLY, PLACE
@@ -47,12 +47,12 @@ class Whereabouts:
         """Up to two positions before the newest."""
         return self._track.recent
 
-    def due(self, where: Body, alarms: Iterable[Alarm], *, visiting: bool) -> Iterator[Draft]:
+    def due(self, where: Body, alarms: Collection[Alarm], *, visiting: bool) -> Iterator[Draft]:
         """The message on `position`, and OwnTracks', when they are due; they count as told then."""
         now = self._now()
-        followed = self._followed(visiting)
-        located_s = self._located.every_s if now.mono_s < self._located_until_s else None
-        if not self._track.due(now, alarms=alarms, followed=followed, located_s=located_s):
+        located = now.mono_s < self._located_until_s and self._locatable(alarms, visiting)
+        located_s = self._located.every_s if located else None
+        if not self._track.due(now, alarms=alarms, followed=self._followed(visiting), located_s=located_s):
             return
         yield Draft(
             topic=topic.POSITION,
@@ -68,12 +68,18 @@ class Whereabouts:
     def _followed(self, visiting: bool) -> bool:
         return self._publish == "always" or (self._publish == "visit" and visiting)
 
-    def locate(self, order: Locate, *, alarmed: bool, visiting: bool) -> Refusal:
-        """Tell positions as often as ops ask, where they may leave at all."""
-        if order.for_s and not (alarmed or self._followed(visiting)):
+    def _locatable(self, alarms: Iterable[Alarm], visiting: bool) -> bool:
+        """Whether positions may leave as often as ops ask: in an alarm that is no test, or where followed."""
+        alarmed = any(alarm.open and alarm.mode is not Mode.TEST for alarm in alarms)
+        return alarmed or self._followed(visiting)
+
+    def locate(self, order: Locate, alarms: Iterable[Alarm], *, visiting: bool) -> Refusal:
+        """Tell positions as often as ops ask, while they may leave at all."""
+        if order.for_s and not self._locatable(alarms, visiting):
             return (
                 Code.REFUSED,
-                f"expected an open alarm: positions leave as [gps] publish = {self._publish} says",
+                "expected an open alarm that is no test: "
+                f"positions leave as [gps] publish = {self._publish} says",
             )
         self._located, self._located_until_s = order, self._now().mono_s + order.for_s
         return None

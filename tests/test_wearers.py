@@ -138,6 +138,32 @@ async def test_positions_are_told_as_often_as_ops_ask_where_they_may_leave(publi
     assert told(room, 60) <= 13
 
 
+@pytest.mark.parametrize("publish", ["visit", "alarm"])
+async def test_nobody_is_located_longer_than_positions_may_leave(publish: str) -> None:
+    """Asked for in an alarm or on a visit, it ends with that; and goes on in the next, within its time."""
+    room = Room(config=configured(f"[gps]\npublish = {publish}\n"))
+    room.gateway.restore({})
+    visit_opened(room, ends_s=3_600.0)
+    room.press(1)
+    assert answered(room, "locate", every_s=1, for_s=3_600) == "ok"
+    assert told(room, 60) >= 59
+    alarm = room.disk.events("raised")[0]["alarm"]
+    assert answered(room, "alarm/close", alarm=alarm, outcome="false") == "ok"
+    assert (told(room, 60) >= 59) is (publish == "visit")
+    room.command("visit/close", visit="v-1")
+    assert told(room, 60) == 0
+    room.press(2)
+    assert told(room, 60) >= 59
+
+
+async def test_a_test_is_no_alarm_to_be_located_in(room: Room) -> None:
+    """Whoever may announce one could follow the vehicle."""
+    room.command("test/press_window", tags=[TAG_NAME], for_s=600)
+    room.press(1)
+    assert room.disk.events("raised")[0]["mode"] == "test"
+    assert answered(room, "locate", every_s=1, for_s=3_600) == "refused"
+
+
 @pytest.mark.parametrize(
     ("kind", "risk", "raises"),
     [("vehicle", "high", True), ("vehicle", "low", False), ("vehicle", None, False), ("hub", None, True)],
@@ -166,6 +192,23 @@ async def test_a_tag_that_falls_silent_raises_where_it_is_to(
     assert told == ([("tag_lost", "high", "nurse-1")] if raises else [])
     if raises and risk is not None:
         assert room.disk.events("raised")[0]["visit"]["address"]
+
+
+async def test_a_tag_at_the_edge_of_coverage_has_one_alarm_open_at_a_time() -> None:
+    """However often it is lost and heard; lost when that is closed, it has the next one."""
+    room = Room(config=configured("[alarm]\ntag_lost = yes\n"))
+    room.gateway.restore({})
+    room.gateway.supervisor.radio(State.OK, "scans")
+    visit_opened(room, 3_600.0, risk="high")
+    for _ in range(3):
+        room.beat()
+        for _ in range(150):
+            room.now_s += 1
+            room.gateway.on_tick()
+    [raised] = room.disk.events("raised")
+    assert answered(room, "alarm/close", alarm=raised["alarm"], outcome="false") == "ok"
+    room.gateway.on_tick()
+    assert [event["cause"] for event in room.disk.events("raised")] == ["tag_lost"] * 2
 
 
 async def test_a_tag_that_falls_silent_raises_nothing_unless_configured(room: Room) -> None:

@@ -3,8 +3,9 @@
 A worker leaves a vehicle, and the tag is lost every time: there it counts on a visit of high risk alone. In a
 hub it counts for every worker. Rules: only a tag that was heard can fall silent; of a worker's tags the best
 one counts; while the radio is deaf nobody is silent. What is lost is told at once on the tag's topic; the
-alarm follows after the pre-alarm, once, until a tag of the worker is heard again. After a restart it must be
-heard anew.
+alarm follows after the pre-alarm, once, until a tag of the worker is heard again. Whose alarm of that kind is
+open gets no second one: who is lost anew meanwhile and still is when it is closed, is alarmed then. After a
+restart it must be heard anew.
 """
 
 from __future__ import annotations
@@ -39,13 +40,21 @@ def of_workers(
 
 
 def step(
-    before: Silence, workers: Mapping[str, Collection[TagState]], now_s: float, pre_alarm_s: float
+    before: Silence,
+    workers: Mapping[str, Collection[TagState]],
+    alarmed: Collection[str | None],
+    now_s: float,
+    pre_alarm_s: float,
 ) -> tuple[Silence, tuple[str, ...]]:
-    """Return what is known by now, and for whom an alarm is due. `workers`: the states of their tags."""
+    """Return what is known by now, and for whom an alarm is due.
+
+    `workers`: the states of their tags; `alarmed`: those whose alarm of a lost tag is open.
+    """
     near = {worker for worker, states in workers.items() if HEARD.intersection(states)}
     heard = (before.heard & workers.keys()) | near
     lost = {worker for worker in heard if set(workers[worker]) == {TagState.LOST}}
     since_s = {worker: before.since_s.get(worker, now_s) for worker in lost}
-    due = tuple(sorted(worker for worker, at_s in since_s.items() if now_s - at_s >= pre_alarm_s))
+    long = {worker for worker, at_s in since_s.items() if now_s - at_s >= pre_alarm_s}
+    due = tuple(sorted(long.difference(alarmed)))
     kept = {worker: at_s for worker, at_s in since_s.items() if worker not in due}
     return Silence(heard=frozenset(heard - {*due}), since_s=kept), due
