@@ -14,6 +14,7 @@ REMINDER_S: Final = 300.0  # as configured: "reminder before the end"
 GRACE_S: Final = 60.0
 PRE_ALARM_S: Final = 30.0
 EXTENSION_S: Final = 900.0
+AGAIN_S: Final = 60.0  # who presses check-out again to be sure ends no visit that follows
 SHORTEST_S: Final = 5 * 60.0
 DAY_S: Final = 24 * 3600.0
 EARLY_S: Final = 2 * 3600.0  # so much before that a gateway may erase, to be in time
@@ -32,11 +33,16 @@ class Visit:
     starts_s: float
     ends: list[tuple[float, float]]  # since when it is to end when
     closed_s: float = NEVER_S
+    followed_s: float = NEVER_S  # when the next one, of a worker for whom help was called, closed it
     unsure: bool = False  # its worker checked out while no clock told which visit it was of
 
     @property
     def worker(self) -> str:
         return str(self.opened["worker"])
+
+    @property
+    def over_s(self) -> float:
+        return min(self.closed_s, self.followed_s)
 
 
 def arranged(view: View) -> list[Visit]:
@@ -62,22 +68,41 @@ def arranged(view: View) -> list[Visit]:
             else:
                 visits[key].closed_s = min(came_s, visits[key].closed_s)
     found = list(visits.values())
+    _follow(view, found)
     _check_out(view, found)
     return found
 
 
+def _follow(view: View, visits: list[Visit]) -> None:
+    """Where help was called for a visit, the worker's next one closes it as it begins, once a clock tells."""
+    for later in visits:
+        began_s = _begins_s(view, later, later.starts_s)
+        for visit in visits if began_s < later.closed_s else ():
+            same = (visit.site, visit.worker) == (later.site, later.worker) and visit is not later
+            ends = [end_s for since_s, end_s in visit.ends if since_s <= began_s]
+            called_s = max(ends, default=NEVER_S) + GRACE_S + PRE_ALARM_S
+            if same and visit.starts_s < later.starts_s and called_s < began_s + SAME_S:
+                timed_s = view.journal.first_s(visit.site, Fact.TIMED, began_s)
+                visit.followed_s = min(visit.followed_s, timed_s)
+
+
 def _check_out(view: View, visits: list[Visit]) -> None:
-    """A press of check-out ends the visit its worker is on."""
+    """A press of check-out ends the visit its worker is on, but for one that is pressed again to be sure."""
+    outs: dict[tuple[str, str], float] = {}
     for press in view.journal.presses:
         for visit in visits:
             if press.event != view.journal.settings[visit.site]["check_out"] or press.worker != visit.worker:
                 continue
             heard_s = next((view.up_s(visit.site, at_s) for at_s in press.heard.get(visit.site, [])), NEVER_S)
-            if heard_s - press.at_s < COARSE_S and visit.starts_s <= heard_s < visit.closed_s:
+            began_s = _begins_s(view, visit, visit.starts_s)
+            if heard_s - press.at_s < COARSE_S and began_s <= heard_s < visit.over_s:
                 timed = view.journal.was(visit.site, Fact.TIMED, heard_s)
                 visit.unsure |= "expected_start" in visit.opened and not timed
-                if heard_s < visit.ends[-1][1] + DAY_S:
-                    visit.closed_s = heard_s
+                moments = [outs.get((visit.site, visit.worker), -NEVER_S)]
+                moments += [began_s] if "expected_start" in visit.opened else []
+                visit.unsure |= abs(heard_s - max(moments) - AGAIN_S) < COARSE_S
+                if heard_s < visit.ends[-1][1] + DAY_S and heard_s - max(moments) >= AGAIN_S:
+                    visit.closed_s = outs[visit.site, visit.worker] = heard_s
 
 
 def _timed(view: View, visit: Visit, until_s: float) -> bool:
@@ -131,10 +156,7 @@ def _alarmed(view: View, visit: Visit, alarms: list[Event]) -> Iterator[Fall]:
     site = visit.site
     fitting: set[str] = set()
     for due in _dues(visit, GRACE_S + PRE_ALARM_S):
-        begins_s = _begins_s(view, visit, due.at_s)
-        acts_s = view.up_s(
-            site, max(due.at_s, begins_s + GRACE_S + PRE_ALARM_S if begins_s > due.at_s else due.at_s)
-        )
+        acts_s = view.up_s(site, due.at_s)  # also of one that waited for the visit before
         if not _timed(view, visit, acts_s):
             acts_s += GRACE_S + PRE_ALARM_S  # nobody knows: it errs towards alarming
         if due.until_s > acts_s + LATE_S and view.known(site, acts_s):
@@ -187,7 +209,7 @@ def _told(view: View, visit: Visit, state: str, due: Due) -> Iterator[Fall]:
     whole = view.up_all(site, due.at_s - 1, due.at_s + LATE_S)
     online = view.journal.throughout(site, Fact.ONLINE, due.at_s - 1, due.at_s + LATE_S)
     timed = _timed(view, visit, due.at_s)
-    late_start = _begins_s(view, visit, due.at_s) > due.at_s
+    late_start = state == "reminded" and _begins_s(view, visit, due.at_s) > due.at_s
     wanted = due.until_s > due.at_s + LATE_S and whole and online and timed and not late_start
     if wanted and not any(abs(at_s - due.at_s) <= LATE_S for at_s in told):
         seen = ", ".join(f"{at_s - due.at_s:+.0f} s" for at_s in told) or "nothing"
@@ -289,7 +311,7 @@ def address_travels_in_alarms_only(view: View) -> Iterator[Fall]:
             for visit in visits
             if visit.site == event.site
             and visit.worker == worker
-            and _begins_s(view, visit, visit.starts_s) + SAME_S < event.at_s < visit.closed_s - SAME_S
+            and _begins_s(view, visit, visit.starts_s) + SAME_S < event.at_s < visit.over_s - SAME_S
             and event.at_s < visit.ends[-1][1] + DAY_S - EARLY_S
         ]
         sent = [visit.id for visit in mine]
@@ -319,7 +341,7 @@ def erased(view: View) -> Iterator[Fall]:
         visit = visits.get(look.secret)
         if visit is None or not look.found:
             continue
-        over_s = max(min(visit.closed_s, visit.ends[-1][1] + DAY_S), alarmed.get(visit.id, 0.0))
+        over_s = max(min(visit.over_s, visit.ends[-1][1] + DAY_S), alarmed.get(visit.id, 0.0))
         acted = view.up_s(look.site, over_s + DAY_S) + COARSE_S
         if look.at_s > acted and view.journal.first_s(look.site, Fact.ONLINE, over_s) < look.at_s - DAY_S:
             yield Fall(
