@@ -320,7 +320,8 @@ def address_travels_in_alarms_only(view: View) -> Iterator[Fall]:
             stale = event.at_s > visit.ends[-1][1] + DAY_S + LATE_S
             if stale and event.sure and (visit.site, visit.id) == (event.site, told):
                 yield Fall(at_s=event.at_s, site=event.site, expected=f"{told} erased", seen=str(event))
-        if mine and told not in sent and event.sure:
+        due = event.body["cause"] == "overdue"  # it tells the visit that is, see above
+        if mine and told not in sent and event.sure and not due:
             yield Fall(
                 at_s=event.at_s, site=event.site, expected=f"{event} with visit {sent}", seen=str(told)
             )
