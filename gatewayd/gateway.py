@@ -364,9 +364,7 @@ class Gateway:
 
     def on_retained_alarm(self, name: str, body: bytes) -> None:
         """Adopt an open alarm that the broker holds and our disk does not know."""
-        if self._postponed(partial(self.on_retained_alarm, name, body)):
-            return
-        if name in self._alarms:
+        if self._postponed(partial(self.on_retained_alarm, name, body)) or name in self._alarms:
             return
         try:
             found = alarms.adopt(body)

@@ -15,7 +15,8 @@ from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
 TIMELINE: Final = 100  # entries in the state; the events themselves are the full record
 GAPS: Final = 50  # in the state; one a minute for the longest listening of an hour is a broken microphone
 WIRED: Final = "wired"  # the tag id of the wired button, which is no tag
-_RETAINABLE: Final = frozenset({"id", "worker", "expected_end_at", "risk", "known_at"})  # of a visit
+# Of a visit.
+_RETAINABLE: Final = frozenset({"id", "worker", "expected_end_at", "risk", "known_at", "before"})
 UNKNOWN_BOOT: Final = ""  # of the times in a retained state: they have no monotonic time to compare
 
 
