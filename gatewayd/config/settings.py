@@ -111,7 +111,8 @@ RADIO_ADAPTER: Final = _add("radio", "adapter", kinds.ADAPTERS, "",
     "hciN, or better the adapter's address, since hciN is not stable; or several, spaces between. Not set:"
     " every one that is on.")
 RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
-    "The address of an owned tag that stays near and always advertises: its silence means a deaf radio.")
+    "The address of an owned tag that stays near and always advertises: where it is silent and nobody else is"
+    " heard either, the radio is deaf.")
 
 TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FAMILIES), "bthome",
     "How the tag advertises. Only bthome with a key proves itself; the others can be copied by anyone.")

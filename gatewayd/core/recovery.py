@@ -12,6 +12,9 @@ The rules:
    adapter hears through the bluetoothd that would be restarted.
 5. Silence alone is no failure: on a quiet road there is nothing to hear. Nothing but a fresh scan is tried,
    rarely: one that a dead chip or bluetoothd refuses is a failure, with a ladder of its own.
+6. A canary's silence is a failure only where the canary is `trusted`: it was heard, and since then nobody
+   else in its place. One with an empty battery would have a good radio switched off and on for ever.
+7. An adapter that others scan with is no trouble of whoever finds none left: nothing is done about it.
 """
 
 from __future__ import annotations
@@ -38,12 +41,13 @@ class Finding(StrEnum):
     """What is wrong."""
 
     SILENT = "silent"  # it scans and hears nothing; there is no canary
-    CANARY_SILENT = "canary silent"  # it scans and hears nothing, though a canary should be there
+    CANARY_SILENT = "canary silent"  # it scans and hears nothing, though a trusted canary should be there
     REFUSED = "refused"  # the scan does not start, or ended by itself
     NO_ANSWER = "no answer"  # bluetoothd hangs
     NOT_RUNNING = "not running"  # there is no bluetoothd, or another one than before
     OFF = "off"  # the adapter is not powered
     GONE = "gone"  # the adapter is not there
+    TAKEN = "taken"  # others scan with every adapter there is
     NO_BUS = "no bus"  # there is no D-Bus
 
 
@@ -99,6 +103,7 @@ LADDER: Final[Ladder] = MappingProxyType(
             Rung(step=Step.RESET_USB, after_s=15.0),
             Rung(step=Step.RESTART_BLUETOOTHD, after_s=60.0),
         ),
+        Finding.TAKEN: (),
         Finding.NO_BUS: (),
     }
 )
@@ -134,6 +139,19 @@ def climb(
     if now_s - before.since_s < rung.after_s:
         return before, below
     return replace(before, taken=before.taken | {rung.step}, last_s=now_s), rung.step
+
+
+def trusted(
+    before: bool, *, heard_s: float | None, canary_s: float | None, began_s: float, within_s: float
+) -> bool:
+    """Whether a canary's silence shows that the radio is deaf; `before`: whether it did until now.
+
+    `heard_s`: when anything was heard last; `canary_s`: when the canary was; `began_s`: when the scan began.
+    All are CLOCK_MONOTONIC. A canary that is well is heard every `within_s` seconds.
+    """
+    if heard_s is not None and heard_s - (began_s if canary_s is None else canary_s) > within_s:
+        return False
+    return before or canary_s is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

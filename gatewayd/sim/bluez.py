@@ -235,7 +235,8 @@ class BlueZ:
             objects = self._objects()
             if self.meanwhile:
                 self.advertise(self.meanwhile.popleft())
-            return Message.new_method_return(message, "a{oa{sa{sv}}}", [objects])
+            answer = Message.new_method_return(message, "a{oa{sa{sv}}}", [objects])
+            return True if member in self.hangs else answer
         adapter = self._adapters.get(message.path or "")
         if adapter is None and (told := self.gatt.answer(message)) is not None:
             return True if member in self.hangs else told

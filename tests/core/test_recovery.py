@@ -16,6 +16,7 @@ from gatewayd.core.recovery import (
     Step,
     climb,
     together,
+    trusted,
 )
 
 EVERYTHING = frozenset(Step)
@@ -103,6 +104,26 @@ def test_an_adapter_without_bluetoothd_is_not_power_cycled() -> None:
     """bluetoothd is who would do it."""
     for finding in (Finding.NO_ANSWER, Finding.NOT_RUNNING, Finding.NO_BUS, Finding.GONE):
         assert Step.POWER_CYCLE not in {rung.step for rung in LADDER[finding]}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    ("heard_s", "canary_s", "expected"),
+    [
+        (None, None, None),  # nobody: as before
+        (100.0, 100.0, True),
+        (106.0, 100.0, True),  # a deaf radio heard both last in one moment, more or less
+        (108.0, 100.0, False),
+        (7.0, None, None),  # the scan began a moment ago: the canary may not have had its turn
+        (8.0, None, False),
+    ],
+)
+def test_a_canary_is_trusted_once_heard_and_until_others_are_heard_in_its_place(
+    before: bool, heard_s: float | None, canary_s: float | None, expected: bool | None
+) -> None:
+    """Its battery may be empty, or its address mistyped."""
+    found = trusted(before, heard_s=heard_s, canary_s=canary_s, began_s=0.5, within_s=7.0)
+    assert found is (before if expected is None else expected)
 
 
 OK = Hearing(state=State.OK, detail="a scans and hears")

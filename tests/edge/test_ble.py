@@ -18,7 +18,7 @@ from gatewayd.core.recovery import LADDER
 from gatewayd.core.roster import Roster
 from gatewayd.core.tags import decode, eddystone
 from gatewayd.edge.ble import Radio, Remedies, Timing
-from gatewayd.edge.ble.bluez import Adapter, UnavailableError, choose
+from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose
 from gatewayd.edge.ble.ear import Concerns
 from gatewayd.sim.air import burst, flood
 from gatewayd.sim.bluez import ADDRESS, BlueZ
@@ -183,6 +183,17 @@ async def test_a_monitor_that_failed_once_is_registered_again(bluez: BlueZ) -> N
         del bluez.errors["RegisterMonitor"]
         await until(lambda: bluez.monitored)
         await press(bluez, ear, tag)
+
+
+async def test_what_was_heard_is_not_forgotten_for_another_try_at_a_monitor(bluez: BlueZ) -> None:
+    """Or no tag could be found lost: the radio would not have heard for long enough, ever."""
+    bluez.errors["RegisterMonitor"] = "org.bluez.Error.Failed"
+    async with listening(timing=replace(HURRIED, monitor_s=0.2, silence_s=60.0)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG), then=State.DEGRADED)
+        await until(lambda: not ear.detail.startswith("unproven: "))
+        said, tries = len(ear.reports), bluez.calls.count("RegisterMonitor")
+        await until(lambda: bluez.calls.count("RegisterMonitor") > tries + 2)
+        assert len(ear.reports) == said
 
 
 async def test_hearing_nothing_is_not_ok(bluez: BlueZ) -> None:
@@ -627,6 +638,39 @@ async def test_a_deaf_adapter_is_switched_off_and_on_when_the_canary_shows_it(bl
         assert (State.FAILED, "hci0 hears nothing: adapter power cycle") in ear.reports
 
 
+async def test_a_canary_that_was_never_heard_costs_no_more_than_none(bluez: BlueZ) -> None:
+    """Its address is mistyped, say: a quiet road is no reason to switch the adapter off."""
+    settings = config.Radio(enabled=True, adapters=(), canary=CANARY)
+    async with listening(settings, remedies=Remedies()) as ear:
+        await press(bluez, ear, SimulatedTag(TAG), then=State.DEGRADED)
+        scans = bluez.calls.count("StartDiscovery")
+        await until(lambda: bluez.calls.count("StartDiscovery") > scans)
+        assert ear.detail == "unproven: hci0 scans; has not heard the canary yet"
+        assert "Set" not in bluez.calls
+        assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_a_canary_whose_battery_is_empty_proves_nothing_until_it_is_heard_again(bluez: BlueZ) -> None:
+    """Others were heard in its place, so their silence is a quiet road."""
+    settings = config.Radio(enabled=True, adapters=(), canary=CANARY)
+    canary, tag = SimulatedTag(CANARY), SimulatedTag(TAG)
+    async with listening(settings, remedies=Remedies()) as ear:
+        await press(bluez, ear, canary)
+        async with asyncio.timeout(30.0):
+            while "look at its battery" not in ear.detail:
+                bluez.advertise(tag.heartbeat())
+                await asyncio.sleep(0.02)
+        await burst(bluez, tag.heartbeat(), 0.5)
+        scans = bluez.calls.count("StartDiscovery")
+        await until(lambda: bluez.calls.count("StartDiscovery") > scans)
+        assert ear.detail.startswith("unproven: ")
+        assert "Set" not in bluez.calls
+        await press(bluez, ear, canary)
+        bluez.deaf.add("hci0")
+        await press(bluez, ear, canary)
+        assert bluez.calls.count("Set") == 2
+
+
 async def test_an_adapter_that_stays_off_is_switched_on(bluez: BlueZ) -> None:
     tag = SimulatedTag(TAG)
     async with listening(remedies=Remedies()) as ear:
@@ -658,16 +702,72 @@ async def test_a_hanging_bluetoothd_is_for_the_helper(bluez: BlueZ, tmp_path: Pa
         await press(bluez, ear, tag)
 
 
+async def test_a_bluetoothd_that_never_answered_is_for_the_helper_too(bluez: BlueZ, tmp_path: Path) -> None:
+    """It hangs already when the daemon starts, so no adapter was ever seen."""
+    request = tmp_path / "recover"
+    bluez.hangs.add("GetManagedObjects")
+    async with listening(remedies=Remedies(runtime=tmp_path)) as ear:
+        await until(request.exists)
+        assert request.read_text("ascii") == "bluetoothd\n"
+        bluez.hangs.clear()
+        await press(bluez, ear, SimulatedTag(TAG))
+
+
+async def test_who_only_looks_out_for_an_adapter_asks_for_nothing(
+    bluez: BlueZ, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The restart of bluetoothd is asked for once: by the one whose adapter is gone."""
+    request = tmp_path / "recover"
+    async with listening(remedies=Remedies(runtime=tmp_path)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.unplug("hci0")
+        await until(request.exists)
+        alive = len(ear.alive_s)
+        await until(lambda: len(ear.alive_s) > alive + 10)
+        asked = [record.getMessage() for record in caplog.records if "restart" in record.getMessage()]
+        assert [text.partition(" ")[0] for text in asked] == ["hci0"]
+
+
+def usb_adapter(sysfs: Path) -> None:
+    """Make hci0 the USB device 1-1.4."""
+    interface = sysfs / "devices/usb1/1-1.4/1-1.4:1.0"
+    (interface / "bluetooth/hci0").mkdir(parents=True)
+    (interface.parent / "authorized").write_text("1\n")
+    (sysfs / "class/bluetooth").mkdir(parents=True)
+    (sysfs / "class/bluetooth/hci0").symlink_to(interface / "bluetooth/hci0")
+    (interface / "bluetooth/hci0/device").symlink_to(interface)
+
+
+async def test_who_lost_an_adapter_to_another_scan_does_nothing_to_it(bluez: BlueZ, tmp_path: Path) -> None:
+    """It went and came back, and whoever looked out for one had it first: that one hears, or will."""
+    usb_adapter(tmp_path)
+    request = tmp_path / "recover"
+    ladder = {
+        finding: tuple(replace(rung, after_s=rung.after_s / 30) for rung in rungs)
+        for finding, rungs in LADDER.items()
+    }
+    remedies = Remedies(runtime=tmp_path, sysfs=tmp_path)
+    async with listening(remedies=remedies, timing=replace(HURRIED, ladder=ladder)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert ear.radio is not None
+        first, second = ear.radio._ears
+        while second.adapter is None:  # by chance: who is the first to look
+            bluez.unplug("hci0")
+            await until(lambda: first.adapter is None and second.adapter is None)
+            bluez.plug("hci0")
+            await until(lambda: bluez.discovering)
+            await press(bluez, ear, SimulatedTag(TAG))
+        request.unlink(missing_ok=True)
+        await asyncio.sleep(3.0)
+        assert not request.exists()
+        assert (first.path, second.path) == (None, "/org/bluez/hci0")
+
+
 async def test_an_adapter_that_refuses_climbs_to_the_reset_of_its_usb_device(
     bluez: BlueZ, tmp_path: Path
 ) -> None:
     """Switched off and on, bluetoothd restarted, the device reset: in that order."""
-    interface = tmp_path / "devices/usb1/1-1.4/1-1.4:1.0"
-    (interface / "bluetooth/hci0").mkdir(parents=True)
-    (interface.parent / "authorized").write_text("1\n")
-    (tmp_path / "class/bluetooth").mkdir(parents=True)
-    (tmp_path / "class/bluetooth/hci0").symlink_to(interface / "bluetooth/hci0")
-    (interface / "bluetooth/hci0/device").symlink_to(interface)
+    usb_adapter(tmp_path)
     bluez.errors["StartDiscovery"] = "org.bluez.Error.Failed"
     request, asked = tmp_path / "recover", []
     async with listening(remedies=Remedies(runtime=tmp_path, sysfs=tmp_path)) as ear:
@@ -715,6 +815,21 @@ async def test_an_adapter_that_comes_is_used_and_one_that_goes_is_not_missed(blu
         await press(bluez, ear, tag)
         await until(lambda: ear.detail == "hci1 scans and hears")
         assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_who_looks_out_for_an_adapter_asks_nothing_until_it_is_told(bluez: BlueZ) -> None:
+    """To ask costs a good part of a second among a thousand devices; one that comes is taken at once."""
+    async with listening(timing=Timing(check_s=0.1)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert ear.radio is not None
+        ears = ear.radio._ears
+        await until(lambda: any(each.hearing and each.hearing.detail == NONE_FREE for each in ears))
+        asked, alive = bluez.calls.count("GetManagedObjects"), len(ear.alive_s)
+        await asyncio.sleep(2.0)
+        assert bluez.calls.count("GetManagedObjects") == asked
+        assert len(ear.alive_s) > alive + 5
+        bluez.plug("hci1", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci1"}, 2.0)
 
 
 async def test_a_configured_adapter_that_is_missing_degrades_while_another_hears(bluez: BlueZ) -> None:

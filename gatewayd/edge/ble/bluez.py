@@ -41,6 +41,13 @@ _RULES: Final = (
     f"type='signal',sender='{_BLUEZ}',interface='{_PROPERTIES}',member='PropertiesChanged',arg0='{_ADAPTER}'",
 )
 
+# Of an adapter that comes or goes, one rule each: by prefix the devices would come too. Linux gives the
+# lowest number that is free.
+_COMING: Final = tuple(
+    f"type='signal',sender='{_BLUEZ}',interface='{_OBJECTS}',arg0path='/org/bluez/hci{number}'"
+    for number in range(8)
+)
+
 # AD type 0x01 (flags) at position 0, with the values that tags and beacons send: BlueZ 5.82 matches flags,
 # but no pattern on service data. A tag without flags is heard by the scan all the same.
 _PATTERNS: Final = [[0, 0x01, bytes([flags])] for flags in (0x02, 0x04, 0x05, 0x06, 0x18, 0x1A)]
@@ -117,7 +124,7 @@ def choose(
         raise UnavailableError(text, Finding.GONE)
     free = [adapter for adapter in candidates if adapter.address not in taken]
     if not free:
-        raise UnavailableError(NONE_FREE, Finding.GONE)
+        raise UnavailableError(NONE_FREE, Finding.TAKEN)
     return next((adapter for adapter in free if adapter.powered), free[0])
 
 
@@ -168,6 +175,7 @@ class Bluetoothd:
     def __init__(self, bus: MessageBus, limit_s: float) -> None:
         self.monitor_active = False  # so the controller's duplicate filter is off
         self.ended: UnavailableError | None = None  # what ended our scan, as soon as bluetoothd says so
+        self.news = False  # of an adapter that came, went or was switched, or of another bluetoothd
         self._bus = bus
         self._limit_s = limit_s
         self._path: str | None = None  # of the adapter that scans for us
@@ -178,6 +186,16 @@ class Bluetoothd:
         """Ask the bus for the signals that tell of an end."""
         for rule in _RULES:
             await self._call(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", rule)
+
+    async def expect_adapters(self) -> None:
+        """Ask the bus for the signals that tell of adapters that come and go: `news`."""
+        for rule in _COMING:
+            await self._call(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", rule)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bus is still there: without it there will be no signal."""
+        return self._bus.connected
 
     async def adapters(self) -> tuple[Adapter, ...]:
         """All adapters, hci0 first."""
@@ -279,9 +297,14 @@ class Bluetoothd:
         if message.member == "NameOwnerChanged" and message.body[0] == _BLUEZ:
             if self.ended is None:
                 self.ended = UnavailableError("bluetoothd stopped or was restarted", Finding.NOT_RUNNING)
+            self.news = True
+            self._changed.set()
+        elif message.member in {"InterfacesAdded", "InterfacesRemoved"} and _ADAPTER in message.body[1]:
+            self.news = True
             self._changed.set()
         elif message.member == "PropertiesChanged" and message.body[0] == _ADAPTER:
             powered = message.body[1].get("Powered")
+            self.news = self.news or powered is not None
             off = message.path == self._path and powered is not None and not powered.value
             if off and self.ended is None:
                 self.ended = UnavailableError("the Bluetooth adapter was switched off", Finding.OFF)

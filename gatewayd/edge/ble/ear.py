@@ -3,7 +3,8 @@
 An active scan with every repeat reported. It can die without a callback or an exception (an adapter that was
 off and on, a bluetoothd that was restarted), so the adapter is looked at every second, and whatever ends a
 scan, a fresh one on a fresh connection follows; what else is done is decided in core/recovery. Silence alone
-proves nothing on a country road; an owned tag that always advertises (the canary) does.
+proves nothing on a country road; that of an owned tag that always advertises (the canary) does, while that
+tag is well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from dbus_fast import Variant
 
 from gatewayd.core.health import Alive
 from gatewayd.core.model import Advertisement, State
-from gatewayd.core.recovery import LADDER, STEADY_S, UNPROVEN, Climb, Finding, Hearing, Ladder, Step, climb
+from gatewayd.core.recovery import (
+    LADDER,
+    STEADY_S,
+    UNPROVEN,
+    Climb,
+    Finding,
+    Hearing,
+    Ladder,
+    Step,
+    climb,
+    trusted,
+)
 from gatewayd.edge.ble.bluez import (
     DEVICE,
     EXPERIMENTAL,
@@ -55,10 +67,13 @@ class Timing:
     # A canary advertises every second or so. With a look every second, and a second before health tells of
     # what got worse, its silence is told within 10 s.
     canary_s: float = 7.0
-    silence_s: float = 60.0  # without one: what was heard a minute ago does not prove that it hears now
+    # Without one that is trusted: what was heard a minute ago does not prove that it hears now.
+    silence_s: float = 60.0
     monitor_s: float = (
         60.0  # a monitor that failed once is tried again; that costs a tenth of a second's hearing
     )
+    # Signals tell of an adapter that comes. To ask costs a good part of a second among a thousand devices.
+    look_out_s: float = 300.0
     retry_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)  # the last one for ever
     ladder: Ladder = field(default_factory=lambda: LADDER)
 
@@ -88,6 +103,7 @@ class Ear:
         timing: Timing,
     ) -> None:
         self.adapter: Adapter | None = None  # that it scans with, or tries to
+        self.path: str | None = None  # of the adapter, as it was last seen; None: it has none to mend
         self.hearing: Hearing | None = None  # None: nothing is known yet
         self._choose = choose
         self._canary = canary
@@ -98,12 +114,12 @@ class Ear:
         self._alive: Alive = lambda: alive(self)
         self._remedies = remedies
         self._timing = timing
-        self._path: str | None = None  # of the adapter, as it was last seen
         self._usb: str | None = None  # likewise: the device it is
         self._manager: BlueZManager | None = None  # bleak's, of the running scan
         self._remembered: dict[str, dict[str, dict[str, Any]]] = {}  # bleak's: path, interface, property
-        self._heard_s: float | None = None  # anything, in this scan, CLOCK_MONOTONIC
+        self._heard_s: float | None = None  # anything, since a scan failed, CLOCK_MONOTONIC
         self._canary_s: float | None = None  # likewise: the canary
+        self._trusted = False  # the canary: its silence would show that the radio is deaf
         self._nudge: Callable[[], None] = lambda: None
         self._failures = 0  # in a row, without anything heard between
         self._failing: Climb | None = None  # what is done about scans that fail
@@ -112,7 +128,6 @@ class Ear:
     async def run(self) -> None:
         """Scan until cancelled. A failure is told and tried again after at most 5 s, for ever."""
         while True:
-            self._heard_s = self._canary_s = None
             step, pause_s = await self._attempt()
             self._alive()
             await self._take(step)
@@ -127,6 +142,9 @@ class Ear:
                 try:
                     return await self._scan(bluetoothd), soon_s
                 except UnavailableError as error:
+                    if error.finding is Finding.TAKEN:
+                        await self._look_out(bluetoothd, error)
+                        return Step.NEW_SCANNER, soon_s
                     if error.finding not in _TOLD:
                         raise
                     step, pause_s = self._fail(error)
@@ -150,23 +168,35 @@ class Ear:
         now_s = time.monotonic()
         if self._failing is None or self._heard_s is not None:
             self._failing = Climb(since_s=now_s)
+        self._heard_s = self._canary_s = None
         self._failing, step = self._climb(self._failing, error.finding, now_s)
         return step, self._timing.retry_s[min(self._failures, len(self._timing.retry_s) - 1)]
 
+    async def _look_out(self, bluetoothd: Bluetoothd, error: UnavailableError) -> None:
+        """Forget the adapter that others have now, and wait until there is news of one."""
+        self._say(State.FAILED, str(error))
+        # One that had an adapter did not listen for others yet: it does so when it asks once more.
+        until_s = time.monotonic() + (self._timing.look_out_s if self.path is None else 0.0)
+        self.path = self._usb = self._heard_s = self._canary_s = self._failing = self._silent = None
+        self._failures = 0
+        while not bluetoothd.news and bluetoothd.connected and time.monotonic() < until_s:
+            self._alive()
+            await bluetoothd.change(self._timing.check_s)
+
     def _climb(self, before: Climb, finding: Finding, now_s: float) -> tuple[Climb, Step]:
         able = {Step.NEW_SCANNER} if self._remedies is None else self._remedies.able(
-            self._path, self._usb, alone=self._alone(self)
+            self.path, self._usb, alone=self._alone(self)
         )  # fmt: skip
         return climb(before, finding, now_s, able, self._timing.ladder)
 
     async def _take(self, step: Step) -> None:
         """Take a step, if it is more than a fresh scan."""
-        if self._remedies is None or self._path is None or step is Step.NEW_SCANNER:
+        if self._remedies is None or step is Step.NEW_SCANNER:
             return
-        name = self._path.rpartition("/")[2]
+        name = self.path.rpartition("/")[2] if self.path else "the radio"
         logger.warning("%s does not hear (%s): %s", name, self.hearing and self.hearing.detail, step)
         try:
-            await self._remedies.take(step, self._path, self._usb, self._timing.call_s)
+            await self._remedies.take(step, self.path, self._usb, self._timing.call_s)
         except (UnavailableError, OSError) as error:
             logger.warning("%s: the %s failed: %s", name, step, error)
         self._alive()
@@ -174,10 +204,12 @@ class Ear:
     async def _scan(self, bluetoothd: Bluetoothd) -> Step:
         """Scan with an adapter until something else than a fresh scan is to be done."""
         self._alive()
+        if self.path is None:
+            await bluetoothd.expect_adapters()
         adapters = await bluetoothd.adapters()
         self.adapter = None
         self.adapter = adapter = self._choose(self, adapters)
-        self._path = adapter.path
+        self.path = adapter.path
         self._usb = self._remedies.usb_device(adapter.name) if self._remedies else None
         if not adapter.powered:
             raise UnavailableError(_off(adapter), Finding.OFF)
@@ -190,6 +222,7 @@ class Ear:
             step = await self._listen(bluetoothd, adapter, no_monitor)
             if step is Step.NEW_SCANNER and not bluetoothd.monitor_active and no_monitor != EXPERIMENTAL:
                 return step  # on a connection of its own: the monitor is to be registered anew
+        self._heard_s = self._canary_s = None
         self._say(State.FAILED, f"{adapter.name} hears nothing: {step}")
         return step
 
@@ -303,7 +336,11 @@ class Ear:
                 f"advertisement monitors are not available ({no_monitor}): repeated presses may be missed"
             )
         lacking = self._unheard(now_s)
-        proof_s = self._timing.silence_s if self._canary is None else self._timing.canary_s
+        self._trusted = trusted(
+            self._trusted, heard_s=self._heard_s, canary_s=self._canary_s, began_s=began_s,
+            within_s=self._timing.canary_s,
+        )  # fmt: skip
+        proof_s = self._timing.canary_s if self._trusted else self._timing.silence_s
         if self._heard_s is not None and now_s - self._heard_s <= proof_s:
             self._failing = self._silent = None
             if lacking:
@@ -316,7 +353,7 @@ class Ear:
         self._say(State.DEGRADED, f"{UNPROVEN}{name} scans; " + "; ".join([lacking or "", *shortcomings]))
         if self._silent is None:
             self._silent = Climb(since_s=self._heard_s or began_s)
-        finding = Finding.SILENT if self._canary is None else Finding.CANARY_SILENT
+        finding = Finding.CANARY_SILENT if self._trusted else Finding.SILENT
         self._silent, step = self._climb(self._silent, finding, now_s)
         return step
 

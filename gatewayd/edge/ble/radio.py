@@ -102,7 +102,10 @@ class Radio:
         return adapter
 
     def _alone(self, ear: Ear) -> bool:
-        return not any(other.hearing and other.hearing.proven for other in self._ears if other is not ear)
+        """Whether none of the others hears, nor has an adapter to mend where this one only looks out."""
+        others = [other for other in self._ears if other is not ear]
+        looks_out = ear.path is None and any(other.path is not None for other in others)
+        return not looks_out and not any(other.hearing and other.hearing.proven for other in others)
 
     def _lives(self, ear: Ear) -> None:
         """A sign of life of all is one of the radio."""

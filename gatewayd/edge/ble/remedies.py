@@ -39,21 +39,21 @@ class Remedies:
     def able(self, path: str | None, usb: str | None, *, alone: bool) -> Set[Step]:
         """The steps that can be taken for an adapter, beside a fresh scan.
 
-        `path`: its object path, if it was ever there; `usb`: as `usb_device` returned; `alone`: no other
-        adapter hears.
+        `path`: its object path, if it was ever there; `usb`: as `usb_device` returned; `alone`: a restart of
+        bluetoothd costs no other adapter's hearing, and is nobody else's to ask for.
         """
         steps = {Step.NEW_SCANNER}
         if path is not None:
             steps |= {Step.POWER_ON, Step.POWER_CYCLE}
-        if self.runtime is not None and path is not None:
+        if self.runtime is not None:
             steps |= {Step.RESTART_BLUETOOTHD} if alone else set()
             steps |= {Step.RESET_USB} if usb is not None else set()
         return steps
 
-    async def take(self, step: Step, path: str, usb: str | None, limit_s: float) -> None:
+    async def take(self, step: Step, path: str | None, usb: str | None, limit_s: float) -> None:
         """Take a step. Raises UnavailableError when bluetoothd refuses, OSError when there is no file."""
         match step:
-            case Step.POWER_ON | Step.POWER_CYCLE:
+            case Step.POWER_ON | Step.POWER_CYCLE if path is not None:
                 async with connect(limit_s) as bluetoothd:
                     if step is Step.POWER_CYCLE:
                         with suppress(UnavailableError):  # what matters is that it is on afterwards
