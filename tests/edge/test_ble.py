@@ -829,7 +829,15 @@ async def test_who_looks_out_for_an_adapter_asks_nothing_until_it_is_told(bluez:
         assert bluez.calls.count("GetManagedObjects") == asked
         assert len(ear.alive_s) > alive + 5
         bluez.plug("hci1", SECOND)
-        await until(lambda: bluez.scanned == {"hci0", "hci1"}, 2.0)
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+
+
+async def test_an_adapter_of_which_nothing_was_told_is_found_all_the_same(bluez: BlueZ) -> None:
+    """Signals are listened to for hci0 to hci7; for any other adapter bluetoothd is asked now and then."""
+    async with listening(timing=replace(HURRIED, look_out_s=0.5)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.plug("hci8", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci8"})
 
 
 async def test_a_configured_adapter_that_is_missing_degrades_while_another_hears(bluez: BlueZ) -> None:
