@@ -1,6 +1,7 @@
 """The daemon dies and comes back, with and without its disk, with and without its broker."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -13,14 +14,14 @@ from gatewayd.core.topic import Kind
 from gatewayd.sim.world import World
 
 
-def stored_topics(world: World) -> list[str]:
-    """The topics that lie in the outbox, as they were stored."""
+def stored(world: World) -> list[tuple[str, str]]:
+    """The topics and bodies that lie in the outbox, as they were stored."""
     path = world.state / "outbox.db"
     if not path.exists():
         return []
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return [topic for (topic,) in connection.execute("SELECT topic FROM message ORDER BY n")]
+        return list(connection.execute("SELECT topic, body FROM message ORDER BY n"))
     except sqlite3.OperationalError:  # not made yet
         return []
     finally:
@@ -92,14 +93,14 @@ async def test_what_was_stored_offline_arrives_after_a_kill_alarms_first(world: 
     await world.start()
     await until("a radio that scans", lambda: "scans" in log(world))
     await world.press(for_s=0)
-    await until("sound on disk", lambda: sum("/audio/" in topic for topic in stored_topics(world)) >= 4)
+    await until("sound on disk", lambda: sum("/audio/" in topic for topic, _ in stored(world)) >= 4)
     await world.kill()
-    stored = stored_topics(world)
+    waiting = [topic for topic, _ in stored(world)]
     world.broker.start()
     async with heard(world) as ops:
         await world.start()
         alarm = await ops.raised()
-        chunks = sum("/audio/" in topic for topic in stored)
+        chunks = sum("/audio/" in topic for topic in waiting)
         await ops.until("all sound", lambda: set(range(chunks)) <= set(ops.chunks(alarm)))
         kinds = [heard.where.kind for heard in ops.heard if heard.where.alarm == alarm]
         types = [event["type"] for event in ops.events(alarm=alarm)]
@@ -119,7 +120,9 @@ async def test_an_alarm_nobody_takes_is_escalated_offline_and_after_a_kill(folde
         await until("a radio that scans", lambda: "scans" in log(world))
         await world.press(for_s=0)
         await until("two levels", lambda: log(world).count(": escalated") == 2)
-        await until("them on disk", lambda: sum("/event" in topic for topic in stored_topics(world)) >= 3)
+        await until(
+            "them on disk", lambda: any(json.loads(body).get("level") == 2 for _, body in stored(world))
+        )
         await world.kill()
         await asyncio.sleep(1.0)
         world.broker.start()
