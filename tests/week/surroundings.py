@@ -235,7 +235,8 @@ def daily_test(view: View) -> Iterator[Fall]:
 def tests_are_told(view: View) -> Iterator[Fall]:
     """human press test per tag: at least every 30 days; overdue tests listed.
 
-    Nobody can tell how long ago a test was that was pressed while no clock told the time: it may be listed.
+    A tag's last test counts. Nobody can tell how long ago one was that was pressed while no clock told the
+    time: it may be listed.
     """
     for site, settings in view.journal.settings.items():
         tests = [event for event in view.of_type(site, "raised", "repeated") if event.mode != "actual"]
@@ -245,10 +246,10 @@ def tests_are_told(view: View) -> Iterator[Fall]:
             at_s = message.happened_s
             listed = set(message.body.get("tests", {}).get("overdue", []))
             before = [event for event in tests if event.at_s <= at_s]
-            tested = {event.tag for event in before}
-            surely = {event.tag for event in before if view.journal.was(site, Fact.RIGHT, event.at_s)}
+            tested = {event.tag: event.at_s for event in before}  # the last of each
+            surely = {tag for tag, last_s in tested.items() if view.journal.was(site, Fact.RIGHT, last_s)}
             just = any(abs(event.at_s - at_s) < LATE_S for event in tests)
-            untested = set(settings["tags"]) - tested
+            untested = set(settings["tags"]) - tested.keys()
             if not just and (listed & surely or untested - listed):
                 seen = f"listed {sorted(map(str, listed & surely))}, left out {sorted(untested - listed)}"
                 yield Fall(at_s=at_s, site=site, expected="the tags that were never tested", seen=seen)
