@@ -28,6 +28,7 @@ from gatewayd.core.health import Alive, Facts, Health, OutboxFacts, power
 from gatewayd.core.journal import MessageId, fields
 from gatewayd.core.model import Advertisement, Component, Fix, State, Tag, TagReport, Told
 from gatewayd.core.preroll import PreRoll
+from gatewayd.core.recovery import Hearing
 from gatewayd.core.tags import itag
 from gatewayd.edge.ble import Buttons, Radio, Remedies, runtime_folder
 from gatewayd.edge.clock import Clock, boot_id
@@ -235,14 +236,12 @@ class App:
     # --- the edges ------------------------------------------------------------------------------------------
 
     def _run_radio(self, config: Config, alive: Alive) -> Coroutine[Any, Any, None] | None:
-        tell = self._caretaker.report(Component.RADIO)
-
-        def report(state: State, detail: str) -> None:
-            tell(state, detail)
-            self._gateway.supervisor.radio(state, detail)
+        def report(hearing: Hearing) -> None:
+            self._caretaker.take(Component.RADIO, hearing.state, hearing.detail, hearing.until_s)
+            self._gateway.supervisor.radio(hearing.state, hearing.detail)
 
         if not config.radio.enabled:
-            report(State.OFF, "not enabled")
+            report(Hearing(state=State.OFF, detail="not enabled"))
             return None
         return Radio(
             config.radio,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gatewayd.core.health import Alive, Facts, Health, Report
@@ -49,16 +50,16 @@ class Caretaker:
 
     def report(self, component: Component) -> Report:
         """Return what `component` reports its state through."""
+        return partial(self.take, component)
 
-        def tell(state: State, detail: str) -> None:
-            before = self.health.conditions[component]
-            if (before.state, before.detail) == (state, detail):
-                return
-            self.health = self.health.report(component, state, detail, self._now())
-            level = logging.INFO if state in {State.OK, State.OFF} else logging.WARNING
-            logger.log(level, "%s %s: %s", component, state, detail, extra=_CHANGED)
-
-        return tell
+    def take(self, component: Component, state: State, detail: str, until_s: float | None = None) -> None:
+        """Take how a component is; `until_s`: until when it was better, CLOCK_MONOTONIC, if not until now."""
+        before = self.health.conditions[component]
+        if (before.state, before.detail) == (state, detail):
+            return
+        self.health = self.health.report(component, state, detail, self._now(), until_s)
+        level = logging.INFO if state in {State.OK, State.OFF} else logging.WARNING
+        logger.log(level, "%s %s: %s", component, state, detail, extra=_CHANGED)
 
     def must_run(self, name: str, bound_s: float) -> Alive:
         """Name a loop that must run and return what it shows its progress with."""

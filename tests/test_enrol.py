@@ -568,7 +568,7 @@ async def test_a_tag_is_enrolled_beside_a_gateway_that_goes_on_hearing(bluez: Bl
     radio = Radio(
         SETTINGS_OF_RADIO,
         on_advertisement=heard.append,
-        report=lambda state, detail: None,
+        report=lambda _: None,
         alive=lambda: None,
     )
     daemon = asyncio.create_task(radio.run())

@@ -145,16 +145,21 @@ class Health:
         """FAILED when presses cannot reach ops; DEGRADED when anything is not as configured; else OK."""
         return _overall(self.conditions)
 
-    def report(self, component: Component, state: State, detail: str, now: Instant) -> Health:
-        """The health after `component` said how it is. `since` moves only when the state changes."""
+    def report(
+        self, component: Component, state: State, detail: str, now: Instant, until_s: float | None = None
+    ) -> Health:
+        """The health after `component` said how it is. `since` moves only when the state changes.
+
+        `until_s`: until when it is known to have been better, CLOCK_MONOTONIC; None: until now.
+        """
         before = self.conditions[component]
         if (before.state, before.detail) == (state, detail):
             return self
-        since = before.since if before.state is state else now
+        since = before.since if before.state is state else _back(now, before.since, until_s)
         condition = Condition(state=state, detail=detail, since=since)
         changed = replace(self, conditions={**self.conditions, component: condition})
         if _RANK[state] > _RANK[self.told[component].state]:
-            spell = self.worse.get(component, Spell(began=now, worst=condition)).through(condition)
+            spell = self.worse.get(component, Spell(began=since, worst=condition)).through(condition)
             return replace(changed, worse={**self.worse, component: spell})
         return changed._recovered(component, now)
 
@@ -285,6 +290,14 @@ def _overall(conditions: Mapping[Component, Condition]) -> State:
 
 def _worse(one: State, other: State) -> State:
     return max(one, other, key=lambda state: _RANK[state])
+
+
+def _back(now: Instant, earliest: Instant, mono_s: float | None) -> Instant:
+    """The moment `mono_s` as the clock shows it now, not before `earliest`; None: now."""
+    if mono_s is None:
+        return now
+    ago_s = max(0.0, now.mono_s - max(mono_s, earliest.mono_s))
+    return replace(now, mono_s=now.mono_s - ago_s, wall_s=now.wall_s - ago_s)
 
 
 def _plural(count: int) -> str:

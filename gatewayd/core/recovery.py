@@ -20,7 +20,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -156,10 +156,14 @@ def trusted(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
-    """How the scan of one adapter is, in health's words."""
+    """How the scan of one adapter is, in health's words.
+
+    `until_s`: where it does not hear, or nothing proves it: until when it did, CLOCK_MONOTONIC.
+    """
 
     state: State
     detail: str
+    until_s: float | None = field(default=None, compare=False)
 
     @property
     def proven(self) -> bool:
@@ -172,6 +176,7 @@ def together(each: Iterable[Hearing], *, all_wanted: bool) -> Hearing:
 
     `all_wanted`: every one of them is configured, so one that does not hear is told beside another that does.
     """
+    each = tuple(each)
     ranked = sorted(dict.fromkeys(each), key=_rank)
     told = ranked if all_wanted else [hearing for hearing in ranked if _rank(hearing) == _rank(ranked[0])]
     best = ranked[0]
@@ -180,7 +185,8 @@ def together(each: Iterable[Hearing], *, all_wanted: bool) -> Hearing:
         return Hearing(state=state, detail="; ".join(hearing.detail for hearing in told))
     lead = "" if best.state is State.FAILED else UNPROVEN
     details = "; ".join(hearing.detail.removeprefix(UNPROVEN) for hearing in told)
-    return Hearing(state=best.state, detail=lead + details)
+    until_s = max((hearing.until_s for hearing in each if hearing.until_s is not None), default=None)
+    return Hearing(state=best.state, detail=lead + details, until_s=until_s)
 
 
 def _rank(hearing: Hearing) -> int:

@@ -17,6 +17,7 @@ from gatewayd.config.load import load, read_machine_id
 from gatewayd.config.model import Radio as RadioSettings
 from gatewayd.config.problem import ConfigurationError
 from gatewayd.core.model import Advertisement, State, Tag
+from gatewayd.core.recovery import Hearing
 from gatewayd.edge.ble import Radio
 from gatewayd.scan.heard import Air, Line
 from gatewayd.scan.show import JsonView, LiveView, PlainView, View
@@ -132,15 +133,15 @@ class _Listening:
     def _hear(self, advertisement: Advertisement) -> None:
         self._waiting.extend(self._air.hear(advertisement))
 
-    def _report(self, state: State, detail: str) -> None:
+    def _report(self, hearing: Hearing) -> None:
         """A radio that never scanned is an error; one that did tries again by itself."""
-        if state is State.FAILED and not self._scans:
-            in_progress = f": {_TWO_SCANS}" if "InProgress" in detail else ""
-            self._failure = f"{detail}{in_progress}"
+        if hearing.state is State.FAILED and not self._scans:
+            in_progress = f": {_TWO_SCANS}" if "InProgress" in hearing.detail else ""
+            self._failure = f"{hearing.detail}{in_progress}"
             self._stop.set()
             return
         self._scans = True
-        self._view.say(detail)
+        self._view.say(hearing.detail)
 
     def _show(self) -> None:
         while self._waiting:

@@ -13,6 +13,7 @@ from typing import Final
 
 from gatewayd.config.model import Config, Radio
 from gatewayd.core.model import Advertisement, Auth, State, Tag
+from gatewayd.core.recovery import Hearing
 from gatewayd.core.roster import Roster
 from gatewayd.core.tags import decode
 from gatewayd.edge import ble
@@ -126,8 +127,8 @@ async def _listen(config: Config, listen_s: float) -> Heard:
         if tag is not None:
             _take(heard, tag, advertisement)
 
-    def report(state: State, detail: str) -> None:
-        heard.said = (state, detail)
+    def report(hearing: Hearing) -> None:
+        heard.said = (hearing.state, hearing.detail)
 
     loop = asyncio.get_running_loop()
     radio = ble.Radio(config.radio, on_advertisement=hear, report=report, alive=lambda: None)

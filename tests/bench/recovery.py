@@ -17,7 +17,7 @@ from typing import Final
 from bench.figures import Figure, percentile
 from gatewayd.config.model import Radio as Settings
 from gatewayd.core.model import Advertisement, State
-from gatewayd.core.recovery import LADDER, Finding, Rung, Step
+from gatewayd.core.recovery import LADDER, Finding, Hearing, Rung, Step
 from gatewayd.edge.ble import Radio, Remedies, Timing
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.dbus import SYSTEM_BUS, PrivateBus
@@ -76,8 +76,8 @@ class _Ear:
         self.state: State | None = None
         self.heard: Advertisement | None = None
 
-    def report(self, state: State, _detail: str) -> None:
-        self.state = state
+    def report(self, hearing: Hearing) -> None:
+        self.state = hearing.state
 
     def hear(self, advertisement: Advertisement) -> None:
         self.heard = advertisement

@@ -115,6 +115,21 @@ def test_no_time_in_which_a_press_may_have_been_missed_is_too_brief_to_tell() ->
     assert not health.message_due(at(11.25), INTERVAL_S)  # it went on hearing
 
 
+def test_what_is_found_out_late_is_told_from_when_it_began() -> None:
+    """A radio that does not answer was no better while it was waited for; it is told at once."""
+    health = healthy().report(Component.RADIO, State.OK, "hears well", at(5))
+    health = health.report(Component.RADIO, State.FAILED, "no answer within 4 s", at(14), 10.0)
+    assert health.message_due(at(14), INTERVAL_S)
+    health, components = told(health, 14)
+    assert components[Component.RADIO]["since"] == at(10)
+    health, components = told(health.report(Component.RADIO, State.OK, "hears", at(20)), 20)
+    assert components[Component.RADIO]["last_outage"]["began_at"] == at(10)
+    assert components[Component.RADIO]["last_outage"]["lasted_s"] == 10.0
+    health = health.report(Component.RADIO, State.FAILED, "no answer within 4 s", at(22), 1.0)
+    _, components = told(health, 22)
+    assert components[Component.RADIO]["since"] == at(20)  # it heard then
+
+
 def test_an_interval_message_inside_an_outages_first_second_does_not_use_it_up() -> None:
     """An outage that was young at the interval's message is still told when it is a second old."""
     health = healthy().report(Component.MIC, State.FAILED, "unplugged", at(29.5))

@@ -1,6 +1,7 @@
 """The ladder of recovery, and what several adapters are together."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -147,6 +148,13 @@ DEAF = Hearing(state=State.FAILED, detail="d is off")
 def test_configured_adapters_are_told_together(each: list[Hearing], state: State, detail: str) -> None:
     """The best one leads; that another does not hear is told. What only scans proves nothing."""
     assert together(each, all_wanted=True) == Hearing(state=state, detail=detail)
+
+
+def test_the_radio_heard_until_the_last_of_its_adapters_did() -> None:
+    """Also where two of them say the same."""
+    each = [replace(DEAF, until_s=10.0), replace(UNPROVED, until_s=12.0), replace(DEAF, until_s=14.0)]
+    assert together(each, all_wanted=False).until_s == 14.0
+    assert together([DEAF, UNPROVED], all_wanted=False).until_s is None
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def serving(
     radio = Radio(
         config.Radio(enabled=True, adapters=(), canary=None),
         on_advertisement=ear.hear,
-        report=lambda _state, _detail: None,
+        report=lambda _: None,
         alive=lambda: None,
         timing=RADIO_HURRIED,
     )

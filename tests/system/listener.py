@@ -41,7 +41,7 @@ async def by_bleak(hear: Hear) -> None:
     await Radio(
         config.Radio(enabled=True, adapters=(), canary=None),
         on_advertisement=on_advertisement,
-        report=lambda state, detail: print(state, detail, file=sys.stderr, flush=True),
+        report=lambda hearing: print(hearing.state, hearing.detail, file=sys.stderr, flush=True),
         alive=lambda: None,
         concerns=lambda _address, _service_data, manufacturer_data, _rssi_dbm: OURS in manufacturer_data,
     ).run()

@@ -119,6 +119,7 @@ class Ear:
         self._remembered: dict[str, dict[str, dict[str, Any]]] = {}  # bleak's: path, interface, property
         self._heard_s: float | None = None  # anything, since a scan failed, CLOCK_MONOTONIC
         self._canary_s: float | None = None  # likewise: the canary
+        self._well_s: float | None = None  # when bluetoothd was last asked and said that it scans, likewise
         self._trusted = False  # the canary: its silence would show that the radio is deaf
         self._nudge: Callable[[], None] = lambda: None
         self._failures = 0  # in a row, without anything heard between
@@ -306,6 +307,7 @@ class Ear:
         while True:
             if bluetoothd.ended is not None:  # before asking: one that only starts takes seconds to answer
                 raise bluetoothd.ended
+            asked_s = time.monotonic()
             now = await bluetoothd.adapter(adapter.path)
             self._alive()
             if not now.powered:
@@ -314,6 +316,7 @@ class Ear:
                 text = f"{adapter.name} stopped scanning: starting again"
                 raise UnavailableError(text, Finding.REFUSED)
             doubted = not now.discovering
+            self._well_s = self._well_s if doubted else asked_s
             lacking = None if bluetoothd.monitor_active else no_monitor or "bluetoothd released ours"
             step = self._judge(adapter.name, lacking, began_s)
             if step is Step.LISTEN and lacking not in {None, EXPERIMENTAL}:
@@ -350,9 +353,11 @@ class Ear:
             else:
                 self._say(State.OK, f"{name} scans and hears")
             return Step.LISTEN
-        self._say(State.DEGRADED, f"{UNPROVEN}{name} scans; " + "; ".join([lacking or "", *shortcomings]))
+        until_s = self._heard_s or began_s
+        detail = f"{UNPROVEN}{name} scans; " + "; ".join([lacking or "", *shortcomings])
+        self._say(State.DEGRADED, detail, until_s)
         if self._silent is None:
-            self._silent = Climb(since_s=self._heard_s or began_s)
+            self._silent = Climb(since_s=until_s)
         finding = Finding.CANARY_SILENT if self._trusted else Finding.SILENT
         self._silent, step = self._climb(self._silent, finding, now_s)
         return step
@@ -367,9 +372,11 @@ class Ear:
             return f"has not heard {who} yet"
         return f"has not heard {who} for {within_s:g} s" if now_s - heard_s > within_s else None
 
-    def _say(self, state: State, detail: str) -> bool:
-        """Tell on change; whether it was one."""
-        hearing = Hearing(state=state, detail=detail)
+    def _say(self, state: State, detail: str, until_s: float | None = None) -> bool:
+        """Tell on change; whether it was one. `until_s`: until when it heard."""
+        if state is State.FAILED:
+            until_s = max((at_s for at_s in (self._well_s, self._heard_s) if at_s is not None), default=None)
+        hearing = Hearing(state=state, detail=detail, until_s=until_s)
         if self.hearing == hearing:
             return False
         self.hearing = hearing

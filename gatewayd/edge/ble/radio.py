@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from gatewayd.config import model as config
-from gatewayd.core.health import Alive, Report
+from gatewayd.core.health import Alive
 from gatewayd.core.model import Advertisement
 from gatewayd.core.recovery import Hearing, together
 from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, choose
@@ -52,7 +52,7 @@ class Radio:
         settings: config.Radio,
         *,
         on_advertisement: Callable[[Advertisement], None],
-        report: Report,
+        report: Callable[[Hearing], None],
         alive: Alive,
         concerns: Concerns = _everything,
         remedies: Remedies | None = None,
@@ -122,4 +122,4 @@ class Radio:
         hearing = together(each, all_wanted=bool(self._wanted))
         if hearing != self._said:
             self._said = hearing
-            self._report(hearing.state, hearing.detail)
+            self._report(hearing)

@@ -1,0 +1,137 @@
+"""Several adapters: who hears with which, and how one is chosen."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from listening import HURRIED, SECOND, TAG, listening, press, until
+
+from gatewayd.config import model as config
+from gatewayd.core.model import ClockSource, Instant, State, Tag
+from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.tags import decode
+from gatewayd.edge.ble import Timing
+from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose
+from gatewayd.sim.bluez import ADDRESS, BlueZ
+from gatewayd.sim.tag import SimulatedTag
+
+
+async def test_an_adapter_whose_scan_hangs_is_no_sign_of_life(bluez: BlueZ) -> None:
+    """The systemd watchdog is for all of them: what the others do does not feed it."""
+    bluez.plug("hci1", SECOND)
+    async with listening(config.Radio(enabled=True, adapters=("hci0", "hci1"), canary=None)) as ear:
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        alive = len(ear.alive_s)
+        await until(lambda: len(ear.alive_s) > alive + 3)
+        (hung,) = (task for task in asyncio.all_tasks() if task.get_name() == "radio hci1")
+        hung.cancel()
+        await asyncio.wait([hung])
+        alive, frames = len(ear.alive_s), len(bluez.calls)
+        await until(lambda: len(bluez.calls) > frames + 10)
+        assert len(ear.alive_s) <= alive + 1
+
+
+async def test_every_adapter_that_is_on_hears_and_what_both_hear_is_one_press(bluez: BlueZ) -> None:
+    """Two reports of one advertisement: the second is a copy to core/presence."""
+    bluez.plug("hci1", SECOND)
+    tag = Tag(name="t", format="bthome", address=TAG)
+    async with listening() as ear:
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        bluez.advertise(SimulatedTag(TAG).press())
+        await until(lambda: len(ear.of(TAG)) == 2)
+    presence, presses = TagPresence(), []
+    for heard in ear.of(TAG):
+        report = decode(heard, format=tag.format)
+        assert report is not None
+        instant = Instant(
+            boot="b", mono_s=heard.heard_s, wall_s=0.0, source=ClockSource.NONE, uncertainty_ms=0
+        )
+        presence, pressed = observe(presence, tag, report, instant, heard.rssi_dbm)
+        presses.extend([pressed] if pressed else [])
+    assert len(presses) == 1
+
+
+async def test_an_adapter_that_comes_is_used_and_one_that_goes_is_not_missed(bluez: BlueZ) -> None:
+    """Where none is configured any one that hears will do."""
+    tag = SimulatedTag(TAG)
+    async with listening() as ear:
+        await press(bluez, ear, tag)
+        bluez.plug("hci1", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci0 scans and hears; hci1 scans and hears")
+        bluez.unplug("hci0")
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci1 scans and hears")
+        assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_who_looks_out_for_an_adapter_asks_nothing_until_it_is_told(bluez: BlueZ) -> None:
+    """To ask costs a good part of a second among a thousand devices; one that comes is taken at once."""
+    async with listening(timing=Timing(check_s=0.1)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert ear.radio is not None
+        ears = ear.radio._ears
+        await until(lambda: any(each.hearing and each.hearing.detail == NONE_FREE for each in ears))
+        asked, alive = bluez.calls.count("GetManagedObjects"), len(ear.alive_s)
+        await asyncio.sleep(2.0)
+        assert bluez.calls.count("GetManagedObjects") == asked
+        assert len(ear.alive_s) > alive + 5
+        bluez.plug("hci1", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+
+
+async def test_an_adapter_of_which_nothing_was_told_is_found_all_the_same(bluez: BlueZ) -> None:
+    """Signals are listened to for hci0 to hci7; for any other adapter bluetoothd is asked now and then."""
+    async with listening(timing=replace(HURRIED, look_out_s=0.5)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.plug("hci8", SECOND)
+        await until(lambda: bluez.scanned == {"hci0", "hci8"})
+
+
+async def test_a_configured_adapter_that_is_missing_degrades_while_another_hears(bluez: BlueZ) -> None:
+    """And nothing but its own scan is interrupted; it is found again under any number, by its address."""
+    bluez.plug("hci1", SECOND)
+    tag = SimulatedTag(TAG)
+    settings = config.Radio(enabled=True, adapters=(ADDRESS, SECOND), canary=None)
+    async with listening(settings) as ear:
+        await press(bluez, ear, tag)
+        await until(lambda: ear.state is State.OK)
+        bluez.unplug("hci1")
+        await until(lambda: f"expected adapter {SECOND}" in ear.detail)
+        assert (ear.state, ear.detail.startswith("hci0 scans and hears; ")) == (State.DEGRADED, True)
+        bluez.plug("hci7", SECOND)
+        await press(bluez, ear, tag)
+        await until(lambda: ear.detail == "hci0 scans and hears; hci7 scans and hears")
+
+
+def adapter(name: str, *, powered: bool = True) -> Adapter:
+    address = f"F0:00:00:00:00:0{name[-1]}"
+    return Adapter(path=f"/org/bluez/{name}", address=address, powered=powered, discovering=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [(None, "hci1"), ("hci1", "hci1"), ("HCI2", "hci2"), ("f0:00:00:00:00:02", "hci2")],
+)
+def test_the_adapter_is_chosen_by_name_or_address_or_is_the_first_that_is_on(
+    wanted: str | None, chosen: str
+) -> None:
+    adapters = (adapter("hci0", powered=False), adapter("hci1"), adapter("hci2"))
+    assert choose(adapters, wanted).name == chosen
+
+
+def test_an_adapter_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(UnavailableError, match=r"expected adapter hci7, found hci1 F0:00:00:00:00:01"):
+        choose((adapter("hci1"),), "hci7")
+
+
+def test_the_wanted_adapter_is_not_replaced_by_another_when_it_is_off() -> None:
+    assert choose((adapter("hci0", powered=False), adapter("hci1")), "hci0").name == "hci0"
+
+
+def test_an_adapter_that_another_scan_has_is_left_to_it() -> None:
+    adapters = (adapter("hci0"), adapter("hci1"))
+    assert choose(adapters, None, {adapters[0].address}).name == "hci1"
+    with pytest.raises(UnavailableError, match="every adapter is in use"):
+        choose(adapters[:1], None, {adapters[0].address})
