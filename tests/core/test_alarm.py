@@ -1155,6 +1155,22 @@ def test_a_closed_alarm_is_listened_to_on_a_legal_basis_that_is_told() -> None:
     assert world.command(ListenStart(alarm="x")).code is Code.REFUSED
 
 
+@pytest.mark.parametrize(("dark_s", "source"), [(0, ClockSource.NONE), (-DAY_S, ClockSource.NTP)])
+def test_a_closed_alarm_is_not_listened_to_on_where_nobody_knows_how_long_it_was(
+    dark_s: float, source: ClockSource
+) -> None:
+    """Who is in no danger is not heard on a doubt."""
+    world = World(settings=replace(SOUND, listen_basis="court order 12/34"))
+    alarm = world.press()
+    world.command(Close(alarm=alarm.id, outcome=Outcome.FALSE))
+    world.do(SoundEnded(alarm=alarm.id))
+    world.command(ListenStart(alarm=alarm.id, max_s=60))
+    world.do(SoundOpened(alarm=alarm.id, codec="opus", head="T2dn"))
+    world.reboot(dark_s, source).do(Resumed())
+    assert world.types == ["audio_ended"]
+    assert not any(isinstance(effect, StartAudio) for effect in world.effects)
+
+
 def test_listening_to_an_open_alarm_needs_no_basis_and_tells_none() -> None:
     world = World(settings=replace(SOUND, listen_basis="court order 12/34"))
     alarm = world.press()

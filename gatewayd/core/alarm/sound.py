@@ -99,7 +99,7 @@ def resume(turn: Turn, names: Sequence[str], beside: Alarm | None = None) -> Non
     for alarm in (turn.alarms[name] for name in names):
         if not alarm.audio.wanted or (beside is not None and beside.id == alarm.id):
             continue
-        audio = _resumed(turn, alarm.audio)
+        audio = _resumed(turn, alarm)
         if beside is not None:
             audio = replace(audio, state=beside.audio.state, recorded_in=beside.id)
         turn.note(replace(alarm, audio=audio))
@@ -149,16 +149,17 @@ def _left_s(turn: Turn, audio: Audio) -> float:
     return 0.0 if audio.ends is None else -elapsed_s(audio.ends, turn.now)
 
 
-def _resumed(turn: Turn, audio: Audio) -> Audio:
+def _resumed(turn: Turn, alarm: Alarm) -> Audio:
     """Return the part as it goes on in this boot: what is left of it, all of it where nobody can tell.
 
-    More than can have been asked for is left only by a clock that lies behind: nobody can tell then.
+    More than can have been asked for is left only by a clock that lies behind: nobody can tell then. Whoever
+    called for no help is not listened to on a doubt: of a closed alarm nothing is left then.
     """
-    duration_s, left_s = turn.settings.duration_s, 0.0
+    audio, duration_s, left_s = alarm.audio, turn.settings.duration_s, 0.0
     if turn.settings.audio and audio.ends is not None:
         longest_s = duration_s if audio.actor is None else max(duration_s, LONGEST_LISTEN_S)
         gone_s = elapsed_s(later(audio.ends, -longest_s), turn.now)
-        left_s = longest_s - gone_s if isfinite(gone_s) else duration_s
+        left_s = longest_s - gone_s if isfinite(gone_s) else duration_s if alarm.open else 0.0
     state = AudioState.STARTING if left_s > 0 else audio.state
     return replace(audio, state=state, ends=later(turn.now, left_s))
 
