@@ -216,10 +216,11 @@ class Gateway:
         self.store_all()
 
     def finish(self) -> None:
-        """Store what is heard to the end: the daemon stops."""
+        """Store what is heard to the end, and where: the daemon stops."""
         if self._early is None:
             self._seal(stopping=True)
-            self._store(self.listener.records, self.supervisor.record.save(self._now(), stopped=True))
+            put = {**self.listener.records, **self._whereabouts.record(anew=True)}
+            self._store(put, self.supervisor.record.save(self._now(), stopped=True))
 
     def _store(self, records: Put, changes: Changes | None) -> None:
         """Store records, what is due of the record of coverage with them, and where we are."""

@@ -615,6 +615,22 @@ async def test_another_database_gets_the_whole_record(room: Room) -> None:
     assert len(known) >= 3
 
 
+async def test_after_a_stop_the_newest_fix_is_known() -> None:
+    """Also that of a vehicle that stands: after a restart in a garage it is what is told."""
+    before = Room()
+    before.gateway.restore({})
+    before.gateway.on_fix(before.fix())
+    before.press()
+    before.now_s += 300
+    before.gateway.on_fix(before.fix())
+    before.gateway.finish()
+    room = Room(now_s=before.now_s + 20)
+    room.gateway.restore(before.disk.records)
+    room.gateway.on_tick()
+    (told,) = (each for batch in room.disk.batches for each in batch.messages if each.topic == topic.POSITION)
+    assert told.body["age_s"] == pytest.approx(20)
+
+
 async def test_before_its_records_are_read_a_stop_writes_nothing() -> None:
     room = Room()
     room.gateway.finish()
