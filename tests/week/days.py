@@ -11,7 +11,20 @@ from simulated import Act
 from gatewayd.core.model import ClockSource
 from week.journal import Journal
 from week.site import Site
-from week.world import CANCEL, CHECK_OUT, DAY_S, DURESS, HOUR_S, MINUTE_S, VEHICLE, Week, Worker
+from week.world import (
+    CANCEL,
+    CHECK_OUT,
+    DAY_S,
+    DURESS,
+    GRACE_S,
+    HOUR_S,
+    MINUTE_S,
+    PRE_ALARM_S,
+    UNANSWERED_S,
+    VEHICLE,
+    Week,
+    Worker,
+)
 
 DAYS: Final = 7
 VISITS: Final = 400
@@ -21,10 +34,6 @@ TESTING_S: Final = 6.8 * HOUR_S
 FIRST_S: Final = 7.5 * HOUR_S  # the first visits
 GOING_S: Final = 19.5 * HOUR_S
 LENGTHS_S: Final = tuple(minutes * MINUTE_S for minutes in (5, 8, 15, 20, 30, 45, 60))
-GRACE_S: Final = 60.0
-PRE_ALARM_S: Final = 30.0
-REMINDER_S: Final = 300.0
-UNANSWERED_S: Final = 130.0  # an alarm that nobody takes is told again within these
 WINDOW_S: Final = 600.0
 FAULTS: Final = 5  # of each kind, a day and gateway
 
@@ -282,22 +291,9 @@ class _Visits:
         week.attend(5.0 if timed else LENGTHS_S[0] + GRACE_S + PRE_ALARM_S + UNANSWERED_S)
         week.desk.say(worker.site, name, **fields)
 
-    def _attend(self, site: Site, end_s: float) -> None:
-        """The daemons tick as they do when something is due; also when nobody can hear of an alarm."""
-        for at_s in (-REMINDER_S, GRACE_S, GRACE_S + PRE_ALARM_S):
-            self._week.at(end_s + at_s - 2.0, partial(self._week.attend, 8.0))
-
-        def go_on() -> None:
-            if not site.online:
-                self._week.attend(UNANSWERED_S)
-
-        self._week.at(end_s + GRACE_S + PRE_ALARM_S, go_on)
-
     def _end(self, worker: Worker, visit: str, end_s: float, length_s: float) -> None:
         """How it comes to its end."""
         week, dice = self._week, self._week.dice
-        site = week.sites[worker.site]
-        self._attend(site, end_s)
         chance = dice.random()
         close = partial(self._say, worker, "visit/close", {"visit": visit})
         if chance < 0.60:
@@ -309,7 +305,6 @@ class _Visits:
             extended_s = end_s + dice.choice((-100.0, -100.0, 30.0))
             new_s = max(end_s, extended_s) + 15 * MINUTE_S
             week.at(extended_s, partial(self._say, worker, "visit/extend", {"visit": visit}))
-            self._attend(site, new_s)
             week.at(new_s + dice.choice((-200.0, -200.0, 40.0, 600.0)), close)
         elif chance < 0.92:
             week.at(end_s + dice.choice((10.0, 50.0, 70.0, 80.0)), close)

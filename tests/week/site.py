@@ -70,21 +70,24 @@ class Microphone:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._wanted = False
 
     def start(self) -> None:
         """Open it."""
+        self._wanted = True
         self._site.fact(Fact.MICROPHONE, so=True)
         self._site.later(OPEN_S, self._opened)
 
     def stop(self) -> None:
-        """Close it."""
+        """Close it; who starts it meanwhile has it open."""
+        self._wanted = False
         self._site.later(OPEN_S, self._closed)
 
     def _opened(self) -> None:
         self._take(sound.Opened(at_s=self._site.machine.now().mono_s, pre_skip=312))
 
     def _closed(self) -> None:
-        self._site.fact(Fact.MICROPHONE, so=False)
+        self._site.fact(Fact.MICROPHONE, so=self._wanted)
         self._take(sound.Closed(at_s=self._site.machine.now().mono_s))
 
     def _take(self, event: sound.Event) -> None:

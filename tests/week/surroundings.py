@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from week.journal import Fact, Message
 from week.view import COARSE_S, LATE_S, NEVER_S, Fall, View, true_s
+from week.visits import arranged
 
 DENSE_S: Final = 5.0
 DENSE_FOR_S: Final = 600.0
@@ -50,19 +51,24 @@ def trusted(view: View) -> Iterator[Fall]:
 
 
 def age_is_true(view: View) -> Iterator[Fall]:
-    """Is the location sent, and how is it determined? always, with method, age, accuracy."""
+    """Is the location sent, and how is it determined? always, with method, age, accuracy.
+
+    The age is that of the newest fix; one that lost its power since then may know an earlier one only.
+    """
     for site, fixes in view.journal.fixes.items():
         times_s = [fix.at_s for fix in fixes]
         for message, where in positions(view):
-            if message.site != site or "age_s" not in where or message.topic.endswith("/state"):
+            # What an alarm tells first is of the moment of its press, which may be a copy's before.
+            if message.site != site or message.topic != "position" or "age_s" not in where:
                 continue
             at_s = message.happened_s
             before = bisect_right(times_s, at_s + 0.1)
             if not before or not view.timed_all(site, times_s[before - 1], at_s):
                 continue
-            age_s = at_s - times_s[before - 1]
-            # What an alarm tells first is of the moment of its press, which may be a copy's before.
-            if abs(where["age_s"] - age_s) > LATE_S and message.topic == "position":
+            newest_s, told_s = times_s[before - 1], at_s - where["age_s"]
+            earlier = times_s[:before] if not view.up_all(site, newest_s, at_s) else [newest_s]
+            if not any(abs(told_s - time_s) <= LATE_S for time_s in earlier):
+                age_s = at_s - newest_s
                 yield Fall(
                     at_s=at_s, site=site, expected=f"a fix {age_s:.0f} s old", seen=f"{where['age_s']:.0f} s"
                 )
@@ -141,16 +147,17 @@ def _followed(view: View, site: str) -> Iterator[tuple[float, float, bool]]:
                 yield is_open, NEVER_S, True
     if view.journal.settings[site]["publish"] != "visit":
         return
-    for (where, _), messages in view.visits.items():
-        if where == site:
-            begun = [
-                m.happened_s
-                for m in messages
-                if m.body is not None and m.body["state"] not in {"planned", "closed"}
-            ]
-            closed = [m.happened_s for m in messages if m.body is not None and m.body["state"] == "closed"]
-            if begun:
-                yield begun[0], closed[0] if closed else NEVER_S, False
+    told: set[str] = set()
+    for (where, visit), messages in view.visits.items():
+        states = [(m.happened_s, m.body["state"]) for m in messages if m.body is not None]
+        begun = [at_s for at_s, state in states if state not in {"planned", "closed"}]
+        closed = [at_s for at_s, state in states if state == "closed"]
+        if where == site and begun:
+            told.add(visit)
+            yield begun[0], closed[0] if closed else NEVER_S, False
+    for each in arranged(view):
+        if each.site == site and each.id not in told:  # offline from its beginning to its end
+            yield each.starts_s, min(each.over_s, each.ends[-1][1] + DAY_S), False
 
 
 def tag_states(view: View) -> Iterator[Fall]:
@@ -161,13 +168,14 @@ def tag_states(view: View) -> Iterator[Fall]:
             continue
         site, at_s, body = message.site, message.happened_s, message.body
         heard = view.journal.on_air[site, tag]
-        index = bisect_right(heard, at_s + 0.1)
-        silent_s = at_s - heard[index - 1] if index else NEVER_S
+        # A message tells of tenths of a second: what was heard in that one may have come before it, or after.
+        silent_s = _silent_s(heard, at_s + 0.1)
         if body["state"] == "seen" and silent_s > SEEN_S + COARSE_S:
             yield Fall(
                 at_s=at_s, site=site, expected=f"{tag} not seen", seen=f"seen, silent for {silent_s:.0f} s"
             )
-        if body["state"] == "lost" and silent_s <= LOST_S:
+        silent_s = _silent_s(heard, at_s - 0.1)
+        if body["state"] == "lost" and silent_s <= LOST_S - 0.1:
             yield Fall(
                 at_s=at_s, site=site, expected=f"{tag} not lost", seen=f"lost, silent for {silent_s:.0f} s"
             )
@@ -176,6 +184,11 @@ def tag_states(view: View) -> Iterator[Fall]:
             is_so = "critical" if pct <= CRITICAL_PCT else "low" if pct <= LOW_PCT else "ok"
             if body["battery"] != is_so:
                 yield Fall(at_s=at_s, site=site, expected=f"{tag} at {pct} %: {is_so}", seen=body["battery"])
+
+
+def _silent_s(heard: list[float], at_s: float) -> float:
+    index = bisect_right(heard, at_s)
+    return at_s - heard[index - 1] if index else NEVER_S
 
 
 def lost_is_told(view: View) -> Iterator[Fall]:

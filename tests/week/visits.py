@@ -16,6 +16,7 @@ PRE_ALARM_S: Final = 30.0
 EXTENSION_S: Final = 900.0
 AGAIN_S: Final = 60.0  # who presses check-out again to be sure ends no visit that follows
 SHORTEST_S: Final = 5 * 60.0
+ON_ITS_WAY_S: Final = 30.0  # so late may a visit that begins at once be heard of: people said 5 min
 DAY_S: Final = 24 * 3600.0
 EARLY_S: Final = 2 * 3600.0  # so much before that a gateway may erase, to be in time
 CRITICAL_PCT: Final = 10
@@ -241,7 +242,8 @@ def timer_is_bounded(view: View) -> Iterator[Fall]:
             starts_s = true_s(body["expected_start"]) if "expected_start" in body else came_s
             length_s = true_s(body["expected_end"]) - max(starts_s, came_s)
             right = view.journal.was(site, Fact.RIGHT, came_s)
-            if right and not SHORTEST_S - 1 <= length_s <= 1_440 * 60.0 + 1:
+            shortest_s = SHORTEST_S - (0.0 if "expected_start" in body else ON_ITS_WAY_S)
+            if right and not shortest_s - 1 <= length_s <= 1_440 * 60.0 + 1:
                 yield Fall(
                     at_s=came_s, site=site, expected="5 to 1440 min", seen=f"{length_s / 60:.1f} min taken"
                 )

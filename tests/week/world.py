@@ -21,6 +21,7 @@ from week.desk import Desk
 from week.journal import Fix as Known
 from week.journal import Journal, Message, Press
 from week.site import Broker, Site
+from week.view import true_s
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -34,6 +35,10 @@ FINE_S: Final = 1.0  # between the daemon's ticks,
 COARSE_S: Final = 10.0  # while nothing is to be expected,
 DOZING_S: Final = 60.0  # and when all that happened is long over
 AWAKE_S: Final = 6 * HOUR_S  # after the last day
+GRACE_S: Final = 60.0
+PRE_ALARM_S: Final = 30.0
+REMINDER_S: Final = 300.0
+UNANSWERED_S: Final = 130.0  # an alarm that nobody takes is told again within these
 ATTENTION_S: Final = 700.0  # after a press: positions are told every 5 s for 10 min
 
 # What a wearer's patterns mean, by BTHome's number of the event: as configured below.
@@ -144,6 +149,17 @@ class Week:
         if coarse:
             self._turn += 1
             self.time.after(FINE_S, partial(self._tick, self._turn))
+
+    def _watch(self, site: Site, end_s: float) -> None:
+        """They tick so when something of a visit is due; also when nobody can hear of its alarm."""
+        for after_s in (-REMINDER_S, GRACE_S, GRACE_S + PRE_ALARM_S):
+            self.at(end_s + after_s - 2.0, partial(self.attend, 8.0))
+
+        def go_on() -> None:
+            if not site.online:
+                self.attend(UNANSWERED_S)
+
+        self.at(end_s + GRACE_S + PRE_ALARM_S, go_on)
 
     def _arrange_tick(self) -> None:
         self._turn += 1
@@ -284,8 +300,11 @@ class Week:
 
     def _hear(self, message: Message) -> None:
         """What the desk hears it reacts to; the daemons tick when somebody waits for an answer."""
-        if (message.body or {}).get("type") in {"raised", "repeated", "reopened", "declined"}:
+        body = message.body or {}
+        if body.get("type") in {"raised", "repeated", "reopened", "declined"}:
             self.attend(ATTENTION_S)
+        if message.topic.startswith("visit/") and body:
+            self._watch(self.sites[message.site], true_s(body["expected_end_at"]))
         self.desk.hear(message)
 
     def text(self, at_s: float) -> str:
