@@ -172,13 +172,8 @@ class Database:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection:  # commits, or rolls back and raises
             yield
-            self._connection.commit()
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.rollback()
-            raise
 
     def _insert(self, changes: _Changes, message: Message, place: Place | None, n: int | None) -> None:
         if message.replaces:

@@ -24,9 +24,13 @@ SCHEMA_VERSION: Final = 2
 TABLES: Final = 2
 BUSY_S: Final = 5.0  # another reader (the command line) never holds a lock for longer
 WAL_LIMIT_BYTES: Final = 4 << 20  # what the write-ahead log is cut back to after a checkpoint
+# SQLite's index of its log is memory of a file, 32 KiB for each 4,062 pages, of which it takes one byte in
+# each 4 KiB beforehand. Where blocks are smaller and the disk is full, touching the rest of them is SIGBUS.
+INDEX_BYTES: Final = 1 << 16
 KEPT: Final = 2  # damaged outboxes: the newest, and the one before
 NO_SPACE_BYTES: Final = 1 << 16  # with less left, what fails otherwise fails for want of space
 ASIDE: Final = ".corrupt-"  # in the names of what was set aside, before the date
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 # Primary result codes of a file that is not, or no longer, a database.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # And of a disk that failed, SQLite does not say how.
@@ -48,6 +52,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     disk fails.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _expect_room(path)
     if not path.exists():
         _create(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -61,10 +66,42 @@ def open_database(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             # SQLite opens what it may not write for reading, and says nothing.
             connection.execute("DELETE FROM record WHERE 0")
+        _reserve_index(path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _expect_room(path: Path) -> None:
+    """OSError where there is no room for the index: an earlier one's becomes the next one's."""
+    index = path.with_name(path.name + "-shm")
+    has_bytes = index.stat().st_blocks * 512 if index.exists() else 0
+    if free_bytes(path.parent) + has_bytes < INDEX_BYTES:
+        raise OSError(errno.ENOSPC, "expected room for the index of the log, found less", str(path.parent))
+
+
+def _reserve_index(path: Path) -> None:
+    """Take all blocks of the index in use: no write to it can lack one then. OSError: there are none left."""
+    index = descriptor_of(path.with_name(path.name + "-shm"))
+    if index is not None:
+        os.posix_fallocate(index, 0, INDEX_BYTES)
+
+
+def descriptor_of(file: Path) -> int | None:
+    """Return SQLite's own descriptor of a file; None when it has none.
+
+    To open the file ourselves, and to close it, would end SQLite's locks on it (fcntl(2); howtocorrupt.html,
+    2.2): the next process that reads the outbox would take it for nobody's and make the index anew under us.
+    """
+    where = str(file.resolve())
+    for descriptor in _DESCRIPTORS.iterdir():
+        try:
+            if str(descriptor.readlink()) == where:
+                return int(descriptor.name)
+        except FileNotFoundError:  # closed meanwhile, such as the one of the listing
+            continue
+    return None
 
 
 def _create(path: Path) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gatewayd.edge.outbox.file import descriptor_of
+
 _HEADER_BYTES: Final = 32
 _FRAME: Final = struct.Struct(">II8s8s")  # page, the database's pages after a commit or 0, salts, checksum
 _JUDGED_BYTES: Final = 8  # of a frame's head, before its page, go into its checksum
@@ -31,7 +33,6 @@ _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 _TAKEN_AT: Final = 16  # in the log's index, the -shm file: how many frames SQLite takes
 _TORN: Final = 1  # transaction at the end may be one that a power cut tore; more cannot
 _MASK: Final = (1 << 32) - 1
-_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Log:
         """Whether SQLite, which has opened the database by now, leaves a synced transaction out."""
         if len(self.data) <= _HEADER_BYTES:
             return False
-        index = _descriptor_of(self._path.with_name(self._path.name + "-shm"))
+        index = descriptor_of(self._path.with_name(self._path.name + "-shm"))
         if index is None:
             return False
         (taken,) = struct.unpack(f"{_NATIVE}I", os.pread(index, 4, _TAKEN_AT))
@@ -122,22 +123,6 @@ def _page_bytes(log: bytes) -> int:
     """Return the size of the database's pages: as the log's header says, or as ours is if damaged."""
     size = int.from_bytes(log[_PAGE_SIZE], "big")
     return size if size in _PAGE_SIZES else _OUR_PAGE
-
-
-def _descriptor_of(file: Path) -> int | None:
-    """Return SQLite's own descriptor of a file; None when it has none.
-
-    To open the file ourselves, and to close it, would end SQLite's locks on it (fcntl(2); howtocorrupt.html,
-    2.2): the next process that reads the outbox would take it for nobody's and make the index anew under us.
-    """
-    where = str(file.resolve())
-    for descriptor in _DESCRIPTORS.iterdir():
-        try:
-            if str(descriptor.readlink()) == where:
-                return int(descriptor.name)
-        except FileNotFoundError:  # closed meanwhile, such as the one of the listing
-            continue
-    return None
 
 
 def _checksum(before: bytes, data: bytes, order: str) -> bytes:
