@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from gatewayd.core import topic
+from gatewayd.core.alarm.model import later
 from gatewayd.core.loss import Losses
 from gatewayd.core.model import Body, Component, Draft, Instant, Json, Keep, MessageClass, State
 
@@ -296,8 +297,7 @@ def _back(now: Instant, earliest: Instant, mono_s: float | None) -> Instant:
     """The moment `mono_s` as the clock shows it now, not before `earliest`; None: now."""
     if mono_s is None:
         return now
-    ago_s = max(0.0, now.mono_s - max(mono_s, earliest.mono_s))
-    return replace(now, mono_s=now.mono_s - ago_s, wall_s=now.wall_s - ago_s)
+    return later(now, min(0.0, max(mono_s, earliest.mono_s) - now.mono_s))
 
 
 def _plural(count: int) -> str:

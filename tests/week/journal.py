@@ -86,6 +86,8 @@ class Fix:
 
     at_s: float
     error_m: float
+    lat: float
+    lon: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

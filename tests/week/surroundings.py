@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
-from week.journal import Fact, Message
+from week.journal import Fact, Fix, Message
 from week.view import COARSE_S, LATE_S, NEVER_S, Fall, View, true_s
 from week.visits import arranged
 
 DENSE_S: Final = 5.0
+SAME_DEGREES: Final = 1e-6  # a tenth of a metre: what is told is rounded
 DENSE_FOR_S: Final = 600.0
 SPARSE_S: Final = 30.0
 OLD_S: Final = 30.0
@@ -53,7 +54,8 @@ def trusted(view: View) -> Iterator[Fall]:
 def age_is_true(view: View) -> Iterator[Fall]:
     """Is the location sent, and how is it determined? always, with method, age, accuracy.
 
-    The age is that of the newest fix; one that lost its power since then may know an earlier one only.
+    The age is that of the newest fix; one that ended since then may know an earlier one only, whose place it
+    tells then.
     """
     for site, fixes in view.journal.fixes.items():
         times_s = [fix.at_s for fix in fixes]
@@ -66,12 +68,18 @@ def age_is_true(view: View) -> Iterator[Fall]:
             if not before or not view.timed_all(site, times_s[before - 1], at_s):
                 continue
             newest_s, told_s = times_s[before - 1], at_s - where["age_s"]
-            earlier = times_s[:before] if not view.up_all(site, newest_s, at_s) else [newest_s]
-            if not any(abs(told_s - time_s) <= LATE_S for time_s in earlier):
-                age_s = at_s - newest_s
+            age_s = at_s - newest_s
+            stored = not view.up_all(site, newest_s, at_s) and any(
+                abs(told_s - fix.at_s) <= LATE_S and _is_there(where, fix) for fix in fixes[:before]
+            )
+            if abs(where["age_s"] - age_s) > LATE_S and not stored:
                 yield Fall(
                     at_s=at_s, site=site, expected=f"a fix {age_s:.0f} s old", seen=f"{where['age_s']:.0f} s"
                 )
+
+
+def _is_there(where: dict[str, Any], fix: Fix) -> bool:
+    return bool(max(abs(where["lat"] - fix.lat), abs(where["lon"] - fix.lon)) < SAME_DEGREES)
 
 
 def position_in_an_alarm(view: View) -> Iterator[Fall]:

@@ -182,20 +182,20 @@ class Week:
             return
         site, poor = self.sites[VEHICLE], self.dice.random() < 0.1
         error_m = 80.0 if poor else 8.0
-        lat, lon = self._place
+        lat, lon = (degrees + self.dice.gauss(0, 2e-5) for degrees in self._place)
         site.take_fix(
             Fix(
                 mode=FixMode.FIX_3D,
                 received=site.machine.now(),
-                lat=lat + self.dice.gauss(0, 2e-5),
-                lon=lon + self.dice.gauss(0, 2e-5),
+                lat=lat,
+                lon=lon,
                 hdop=1.0,
                 eph_m=error_m,
                 satellites=9,
             )
         )
         if site.gateway is not None:
-            self.journal.fixes[VEHICLE].append(Known(at_s=self.now_s, error_m=error_m))
+            self.journal.fixes[VEHICLE].append(Known(at_s=self.now_s, error_m=error_m, lat=lat, lon=lon))
 
     def drive(self) -> None:
         """The vehicle goes to another street, and perhaps into a garage for a while."""

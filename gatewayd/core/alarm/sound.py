@@ -156,10 +156,11 @@ def _resumed(turn: Turn, alarm: Alarm) -> Audio:
     called for no help is not listened to on a doubt: of a closed alarm nothing is left then.
     """
     audio, duration_s, left_s = alarm.audio, turn.settings.duration_s, 0.0
+    untold_s = duration_s if alarm.open else 0.0
     if turn.settings.audio and audio.ends is not None:
         longest_s = duration_s if audio.actor is None else max(duration_s, LONGEST_LISTEN_S)
         gone_s = elapsed_s(later(audio.ends, -longest_s), turn.now)
-        left_s = longest_s - gone_s if isfinite(gone_s) else duration_s if alarm.open else 0.0
+        left_s = longest_s - gone_s if isfinite(gone_s) else untold_s
     state = AudioState.STARTING if left_s > 0 else audio.state
     return replace(audio, state=state, ends=later(turn.now, left_s))
 
