@@ -7,8 +7,9 @@
    press is `ok`, but for one with a new battery.
 4. Gateways that tell one press tell it under one key; presses of a tag within two minutes have two keys.
 
-Not asked for is only what nobody can tell: a frame that says what the gateway heard last of the tag. And
-recordings of a tag from before its new battery are not played, while its own counter is below theirs.
+Not asked for is only what nobody can tell: a frame that says what the gateway heard last of the tag, or one
+of a tag with a new battery that is, byte for byte, the newest press of the old one. And recordings of a tag
+from before its new battery are not played, while its own counter is below theirs.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class Frame:
     says: str
     stream: str = ""  # frames of several streams are on the air in turn, each with a number of its own
     own: bool = True  # whether it shows the press itself, while its burst lasts
+    counter: int | None = None  # of a sealed one: higher with each content, from 0 with a new battery
     service_data: Mapping[str, bytes] = field(default_factory=dict)
     manufacturer_data: Mapping[int, bytes] = field(default_factory=dict)
 
@@ -150,7 +151,7 @@ class BTHome(Tag):
         nonce = bytes.fromhex(self.address.replace(":", "")) + b"\xd2\xfc\x45" + counter
         both = AESCCM(self.key, tag_length=4).encrypt(nonce, objects, None)
         sealed = b"\x45" + both[:-4] + counter + both[-4:]
-        return self._frame(says, {_service("FCD2"): sealed})
+        return replace(self._frame(says, {_service("FCD2"): sealed}), counter=self._counter)
 
 
 class SilentBTHome(BTHome):

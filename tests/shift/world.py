@@ -73,6 +73,9 @@ class Shift:
         self._seen = {site.name: 0 for site in self.sites}  # activations whose closing is arranged
         self._heard: dict[tuple[str, str, str], tuple[str, Press | None]] = {}
         self._told: dict[tuple[str, str, str], tuple[str, float]] = {}
+        # Of a sealed tag, what counts highest of all that was heard, and of the presses.
+        self._counted: dict[tuple[str, str], int] = {}
+        self._proved: dict[tuple[str, str], tuple[Frame | None, Press | None, float]] = {}
         self._recordings: list[tuple[Worn, Frame]] = []
         self._others = [other(number, self._address, self.dice) for number in range(OTHERS)]
 
@@ -202,11 +205,27 @@ class Shift:
         said, of = self._heard.get(key, ("", None))
         remembered, told_s = self._told.get(key, ("", 0.0))
         stale = told_s < site.restarted_s and remembered == frame.says
-        if press is not None and worn.tag.numbered and of is not press and (said == frame.says or stale):
+        said_before = worn.tag.numbered and of is not press and (said == frame.says or stale)
+        recorded = self._is_recorded(site, frame, worn.tag, press)
+        if press is not None and (said_before or recorded):
             press.untellable.add(site.name)
         self._heard[key] = frame.says, press
         if press is not None:
             self._told[key] = frame.says, self.now_s
+
+    def _is_recorded(self, site: Site, frame: Frame, tag: Tag, press: Press | None) -> bool:
+        """Whether it is, byte for byte, the newest press of an older battery: a recording of that is, too."""
+        if frame.counter is None:
+            return False
+        key = (site.name, tag.name)
+        highest = self._counted.get(key, 0)
+        self._counted[key] = max(highest, frame.counter)
+        proved, of, heard_s = self._proved.get(key, (None, None, 0.0))
+        if press is not None and (proved is None or of is press or frame.counter > highest):
+            self._proved[key] = frame, press, self.now_s
+        # What a gateway heard after a press it may have forgotten when it started anew.
+        newest = frame.counter == highest or heard_s < site.restarted_s
+        return frame == proved and of is not press and newest
 
     def _settle(self, worn: Worn, stream: str) -> None:
         """From now on the last press of this stream is told of by nothing any more."""
