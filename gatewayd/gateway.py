@@ -16,7 +16,7 @@ from gatewayd.announcer import Announcer
 from gatewayd.config.model import Config
 from gatewayd.core import alarm as alarms
 from gatewayd.core import command, desk, payload, topic, visit
-from gatewayd.core.alarm.model import WIRED
+from gatewayd.core.alarm.model import WIRED, meant, sources
 from gatewayd.core.button import to_wearer
 from gatewayd.core.coverage.record import Changes
 from gatewayd.core.fields import Refusal
@@ -28,7 +28,6 @@ from gatewayd.core.model import (
     Instant,
     Intent,
     Message,
-    Mode,
     Press,
     TagEvent,
     TagReport,
@@ -270,7 +269,7 @@ class Gateway:
 
     def _judge(self, press: Press) -> Press:
         """Return the press as what it is: a test, when it was announced."""
-        return self.driller.judge(press, self._meant)
+        return self.driller.judge(press, meant(self._alarms, self._settings.tags))
 
     def _press(self, press: Press, records: Put) -> None:
         """Do what a press means, and store `records` with it."""
@@ -350,13 +349,15 @@ class Gateway:
                 known, visiting = self._alarms.values(), self._visits.any_begun
                 return self._whereabouts.locate(given.order, known, visiting=visiting)
             case Assign() | Revoke():
-                refusal = self._wearers.obey(given.order, given.actor, self._configured, self._meant)
+                refusal = self._wearers.obey(
+                    given.order, given.actor, self._configured, sources(self._alarms)
+                )
                 if refusal is None:
                     self.sender.send(Batch(records=self._wearers.records))
                     self.configure(self._configured)
                 return refusal
             case _:
-                return self.driller.obey(given.order, given.actor, self._meant)
+                return self.driller.obey(given.order, given.actor, meant(self._alarms, self._settings.tags))
 
     @property
     def tests(self) -> Body:
@@ -411,11 +412,6 @@ class Gateway:
     def open_alarms(self) -> int:
         """How many alarms wait for people."""
         return sum(alarm.open for alarm in self._alarms.values())
-
-    @property
-    def _meant(self) -> set[str]:
-        """Whose alarms are open and meant."""
-        return {alarm.source for alarm in self._alarms.values() if alarm.open and alarm.mode is Mode.ACTUAL}
 
     # --- carrying out ---------------------------------------------------------------------------------------
 

@@ -109,6 +109,17 @@ async def test_a_test_is_never_taken_for_part_of_an_emergency_nor_the_other_way(
     assert [body["mode"] for body in room.disk.events("repeated")] == ["actual"]
 
 
+async def test_a_press_of_a_worker_whose_alarm_is_open_is_no_test(room: Room) -> None:
+    """Also where no press raised it: the desk tests all tags while somebody's visit is overdue."""
+    window(room)
+    room.command("alarm/raise", id="raise", worker="nurse-1", cause="manual")
+    room.command("test/press_window", id="again", tags=[TAG_NAME], for_s=60)
+    assert reply(room)["error"]["code"] == "conflict"
+    room.now_s += 20
+    room.press(1)
+    assert [body["mode"] for body in room.disk.events("raised", "repeated")] == ["actual", "actual"]
+
+
 async def test_a_window_opened_before_an_emergency_does_not_swallow_what_follows_it(room: Room) -> None:
     """Only a press from before the window began can have raised it: one that was told late."""
     early_s = room.now_s - 1

@@ -184,8 +184,9 @@ def _alarm(base: str, unique: str, of: str) -> Json:
 
 
 def _accept(base: str, unique: str, of: str) -> Json:
-    """A button that takes the oldest alarm that nobody has taken."""
+    """A button that takes the oldest alarm that nobody has taken, one that is meant before a test."""
     free = f"value_json.open{of} | rejectattr('owner', 'defined')"
+    meant_first = f"{free} | sort(attribute='mode')"  # actual, exercise, test; the oldest of each stays first
     shown: Body = {
         "topic": f"{base}/{topic.ALARMS}",
         "value_template": f"{{{{ 'online' if {free} | list else 'offline' }}}}",
@@ -196,7 +197,7 @@ def _accept(base: str, unique: str, of: str) -> Json:
         "availability_mode": "all",
         "json_attributes_topic": f"{base}/{topic.ALARMS}",
         "json_attributes_template": (
-            f"{{{{ {{'alarm': {free} | map(attribute='alarm') | first | default(none)}} | tojson }}}}"
+            f"{{{{ {{'alarm': {meant_first} | map(attribute='alarm') | first | default(none)}} | tojson }}}}"
         ),
     }
 

@@ -2,7 +2,8 @@
 
 Rules:
 - A window names its tags and its length. A press of one of them within it is a test; one of another tag is
-  real. So is one of a tag with an open alarm that is meant: a test never takes an emergency.
+  real. So is one of a tag with an open alarm that is meant, or whose worker has one: a test never takes an
+  emergency.
 - An exercise is announced likewise. It is done like an alarm that is meant, with sound, until people close
   it; it is told as an exercise, and only its own tags are part of it.
 - A window is over after its length, however its tags are used. After a reboot only wall clocks tell; where

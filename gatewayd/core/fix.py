@@ -252,10 +252,15 @@ def is_good(fix: Fix) -> bool:
     """
     if fix.simulated or fix.estimated:
         return False
-    error_m = fix.eph_m
-    if error_m is None and fix.hdop is not None:
-        error_m = fix.hdop * ERROR_95_M_PER_HDOP
-    return error_m is None or error_m <= TRUSTED_ERROR_M
+    found_m = error_m(fix)
+    return found_m is None or found_m <= TRUSTED_ERROR_M
+
+
+def error_m(fix: Fix) -> float | None:
+    """How far off a fix may be, 95 %, metres; None where the receiver does not say."""
+    if fix.eph_m is None and fix.hdop is not None:
+        return fix.hdop * ERROR_95_M_PER_HDOP
+    return fix.eph_m
 
 
 def _age_s(fix: Fix, now: Instant) -> float | None:

@@ -108,7 +108,10 @@ def render(message: Message, *, gateway: str, clock: ClockState, published: Inst
         "late_s": late_s,
     }
     body = plain(message.body, clock)
-    return Rendered(payload=_encode(envelope | body), content_type=JSON_TYPE, expires_s=message.expires_s)
+    expires_s = message.expires_s
+    if message.retain and expires_s is not None and ClockSource.NONE not in {source, clock.source}:
+        expires_s = max(1, expires_s - int(late_s))  # it waited here for a part of that
+    return Rendered(payload=_encode(envelope | body), content_type=JSON_TYPE, expires_s=expires_s)
 
 
 def render_will(message: Message, *, gateway: str) -> Rendered:

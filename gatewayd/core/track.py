@@ -4,7 +4,8 @@ Rules:
 - Fixes that can be trusted and stay within `PARKED_M` of their mean for `PARKED_S` mean that the vehicle is
   parked: from then on its position is that mean, which is better than any one of them, `method: parked`.
 - It stays so without a fix, as in a garage; older than a fix may be it is not trusted, like any other.
-- `LEFT_FIXES` in a row that are farther away end it: one may be a reflection, the next second tells.
+- `LEFT_FIXES` in a row that are farther away end it: one may be a reflection, the next second tells. Of those
+  that cannot be trusted it takes `POOR_LEFT_FIXES`, each farther away than its own error explains.
 - What was last known is kept across restarts, and is the last known position until there is a fix.
 
 An alarm's own `position` events are not decided here but in `alarm`, which knows when it was raised.
@@ -22,7 +23,7 @@ from gatewayd.core import payload
 from gatewayd.core.alarm import Alarm
 from gatewayd.core.alarm.model import elapsed_s
 from gatewayd.core.alarm.step import POSITION_DENSE_S
-from gatewayd.core.fix import is_good, position
+from gatewayd.core.fix import TRUSTED_ERROR_M, error_m, is_good, position
 from gatewayd.core.model import Body, Fix, FixMode, Instant, Method, Subject
 
 # While an alarm is new a position is told every 5 s; later, and of a vehicle that is followed, every 30 s.
@@ -34,6 +35,7 @@ PARKED_S: Final = 120.0
 # Fixes among houses wander by 10 to 20 m while one stands (95 % within 2 × 5 m at a dilution of 2).
 PARKED_M: Final = 30.0
 LEFT_FIXES: Final = 3
+POOR_LEFT_FIXES: Final = 10  # reflections among houses come and go within seconds while one stands
 # A metre north in degrees: WGS 84's meridian is 40,007.863 km long.
 METRES_PER_DEGREE: Final = 40_007_863 / 360
 MOVED_M: Final = 100.0  # what is on disk is news only beyond this: a street further
@@ -41,18 +43,22 @@ MOVED_M: Final = 100.0  # what is on disk is news only beyond this: a street fur
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """Where fixes have stayed: their mean, since when, and how many beyond it came since the last within."""
+    """Where fixes have stayed: their mean, since when, and how many beyond it came since the last within.
+
+    `doubts`: how many of those came that cannot be trusted.
+    """
 
     lat: float
     lon: float
     since: Instant
     fixes: int = 1
     beyond: int = 0
+    doubts: int = 0
 
     def takes(self, lat: float, lon: float) -> Anchor | None:
         """The anchor with another fix; None: it is left."""
         north, east = lat - self.lat, _turned(lon - self.lon)
-        if _metres(self.lat, north, east) > PARKED_M:
+        if self._metres(lat, lon) > PARKED_M:
             return None if self.beyond + 1 >= LEFT_FIXES else replace(self, beyond=self.beyond + 1)
         share = 1 / (self.fixes + 1)
         return replace(
@@ -61,7 +67,17 @@ class Anchor:
             lon=_turned(self.lon + east * share),
             fixes=self.fixes + 1,
             beyond=0,
+            doubts=0,
         )
+
+    def doubted(self, lat: float, lon: float, off_m: float) -> Anchor | None:
+        """The anchor with a fix that may be `off_m` off, which moves it nowhere; None: it is left."""
+        if self._metres(lat, lon) <= PARKED_M + off_m:
+            return replace(self, doubts=0)
+        return None if self.doubts + 1 >= POOR_LEFT_FIXES else replace(self, doubts=self.doubts + 1)
+
+    def _metres(self, lat: float, lon: float) -> float:
+        return _metres(self.lat, lat - self.lat, _turned(lon - self.lon))
 
 
 class Track:
@@ -91,7 +107,13 @@ class Track:
             self._kept[-1] = where
 
     def _park(self, fix: Fix, now: Instant) -> None:
-        if fix.lat is None or fix.lon is None or fix.received is None or not is_good(fix):
+        if fix.lat is None or fix.lon is None or fix.received is None:
+            return
+        if not is_good(fix):
+            off_m = error_m(fix)
+            off_m = TRUSTED_ERROR_M if off_m is None else off_m
+            self._anchor = self._anchor and self._anchor.doubted(fix.lat, fix.lon, off_m)
+            self._parked = self._parked and self._anchor is not None
             return
         anchor = None if self._anchor is None else self._anchor.takes(fix.lat, fix.lon)
         if anchor is None:

@@ -504,6 +504,16 @@ def test_asked_again_within_ten_seconds_it_is_told_once(world: World) -> None:
     assert world.types == ["cancel_requested"]
 
 
+def test_who_asks_to_cancel_is_told_of_where_only_their_overdue_visit_calls(world: World) -> None:
+    """Of theirs, and no other's."""
+    alarm = world.overdue()
+    for worker, told in (("w-2", []), ("w-1", ["cancel_requested"])):
+        press = Press(tag="t-1", worker=worker, event=TagEvent.LONG, heard=world.now, intent=Intent.CANCEL)
+        world.do(Pressed(press=press, next_alarm_id=world.new_id(), decided=world.now))
+        assert world.types == told
+    assert world.alarms[alarm].open
+
+
 def test_without_an_open_alarm_there_is_nothing_to_cancel(world: World) -> None:
     press = Press(tag="t-1", event=TagEvent.LONG, heard=world.now, intent=Intent.CANCEL)
     assert world.do(Pressed(press=press, next_alarm_id=world.new_id(), decided=world.now)) == ()
@@ -538,7 +548,11 @@ def test_a_duress_press_escalates_the_open_alarm(world: World) -> None:
     assert (world.state(alarm)["cause"], world[alarm].presses) == ("duress", 2)
     world.after(1).press(intent=Intent.DURESS)
     assert world.events == []
-    world.after(11).press(intent=Intent.DURESS)
+    world.after(11).press(
+        intent=Intent.DURESS
+    )  # no more than a press again: the steps of time are not used up
+    assert world.types == ["repeated"]
+    world.after(60).do(Ticked())
     assert escalated(world) == [2]
 
 

@@ -140,6 +140,25 @@ def test_the_expiry_goes_with_it() -> None:
     assert render(replace(chunk(), expires_s=7)).expires_s == 7
 
 
+@pytest.mark.parametrize(
+    ("late_s", "source", "left_s"),
+    [
+        (0, ClockSource.NTP, 60),
+        (45, ClockSource.NTP, 15),
+        (90, ClockSource.NTP, 1),
+        (45, ClockSource.NONE, 60),
+    ],
+)
+def test_what_waited_here_is_retained_no_longer_for_that(
+    late_s: float, source: ClockSource, left_s: int
+) -> None:
+    """Where a clock tells how long it waited."""
+    kept = replace(message(), retain=True, expires_s=60)
+    clock = replace(CLOCK, source=source)
+    assert render(kept, clock=clock, published=after(late_s)).expires_s == left_s
+    assert render(replace(kept, retain=False), clock=clock, published=after(late_s)).expires_s == 60
+
+
 def test_an_instant_in_the_body_is_rendered_where_it_stands() -> None:
     found = read(message({"a": {"fix_at": THEN}, "timeline": [{"at": THEN}]}))
     assert found["a"] == {"fix_at": "2026-03-01T12:00:00.000Z"}

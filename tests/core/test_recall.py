@@ -18,6 +18,7 @@ from gatewayd.core.alarm import (
     Save,
     SoundOpened,
     StartAudio,
+    Ticked,
     adopt,
 )
 from gatewayd.core.command import ListenStart
@@ -104,6 +105,37 @@ def test_an_adopted_alarm_gets_back_what_only_the_disk_has(before: World) -> Non
     assert (fresh[alarm].handling, fresh[alarm].owner) == (Handling.ACCEPTED, ADA.body)
     assert StartAudio(alarm=alarm.id) in fresh.effects
     assert Save(alarm=fresh[alarm]) in fresh.effects
+
+
+@pytest.mark.parametrize("order", [Accept, Close])
+def test_the_disk_knows_better_what_the_broker_was_not_told(
+    before: World, order: type[Accept | Close]
+) -> None:
+    """Power went between the disk and the broker: who took it, or that it is closed, is told now."""
+    alarm = recording(before)
+    retained = at_broker(before, alarm)
+    before.command(Accept(alarm=alarm.id) if order is Accept else Close(alarm=alarm.id, outcome=Outcome.REAL))
+    fresh = restarted(before, 65)
+    fresh.settings = replace(fresh.settings, escalate_after_s=(60.0,))
+    fresh.do(Adopted(alarm=retained, lasting=False))
+    fresh.do(Ticked())
+    assert "escalated" in fresh.types
+    fresh.do(Recalled(alarms=(before[alarm],)))
+    assert fresh[alarm].handling is before[alarm].handling
+    assert (fresh[alarm].owner, fresh[alarm].outcome) == (before[alarm].owner, before[alarm].outcome)
+    assert fresh.state(alarm)["handling"] == before[alarm].handling
+    assert Save(alarm=fresh[alarm]) in fresh.effects
+
+
+def test_a_press_meanwhile_is_in_no_closed_alarm(before: World) -> None:
+    alarm = before.press()
+    retained = at_broker(before, alarm)
+    before.command(Close(alarm=alarm.id, outcome=Outcome.REAL))
+    fresh = restarted(before, 60)
+    fresh.do(Adopted(alarm=retained, lasting=False))
+    fresh.press()
+    fresh.do(Recalled(alarms=(before[alarm],)))
+    assert (fresh[alarm].open, fresh[alarm].presses) == (True, 2)
 
 
 def test_a_press_meanwhile_counts(before: World) -> None:

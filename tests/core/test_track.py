@@ -6,7 +6,7 @@ import pytest
 
 from gatewayd.core.alarm import Alarm, Pressed, Settings, step
 from gatewayd.core.model import Body, ClockSource, Fix, FixMode, Instant, Press, Subject, TagEvent
-from gatewayd.core.track import LEFT_FIXES, MOVED_M, PARKED_M, PARKED_S, Track
+from gatewayd.core.track import LEFT_FIXES, MOVED_M, PARKED_M, PARKED_S, POOR_LEFT_FIXES, Track
 
 
 def at(mono_s: float) -> Instant:
@@ -122,6 +122,29 @@ def test_one_reflection_does_not_move_a_parked_vehicle_and_leaving_does() -> Non
     where = place(track, 207)
     assert where["method"] == "gnss"
     assert where["lat"] == pytest.approx(away)
+
+
+def test_a_parked_vehicle_that_leaves_on_fixes_that_are_not_trusted_is_not_said_to_be_there() -> None:
+    """An antenna on the dashboard, streets like canyons: told is where the fixes are, as doubtful."""
+    track = stood(201)
+    for second in range(201, 801):
+        north = 52.0 + (second - 201) * 11 * METRE
+        track.take(replace(fix(second, north), hdop=6.0), at(second), subject=Subject.VEHICLE)
+    where = place(track, 801)
+    assert (where["method"], where["trusted"]) == ("gnss", False)
+    assert where["lat"] == pytest.approx(52.0 + 599 * 11 * METRE)
+
+
+@pytest.mark.parametrize("away_m", [PARKED_M + 55, 5 * PARKED_M])
+def test_a_few_poor_fixes_do_not_move_a_parked_vehicle(away_m: float) -> None:
+    """Within their own error any number of them, farther away not for long."""
+    track = stood(201)
+    for second in range(201, 300):
+        near = away_m > PARKED_M + 60 and not (second - 201) % POOR_LEFT_FIXES
+        poor = fix(second, 52.0 if near else 52.0 + away_m * METRE)
+        track.take(replace(poor, hdop=6.0), at(second), subject=Subject.VEHICLE)
+    assert place(track, 300)["method"] == "parked"
+    assert place(track, 300)["lat"] == pytest.approx(52.0, abs=METRE)
 
 
 def test_fixes_that_are_not_trusted_park_nobody() -> None:

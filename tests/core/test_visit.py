@@ -589,6 +589,8 @@ def test_one_that_was_alarmed_and_never_closed_is_erased_a_day_after_its_end(wor
     assert "v-1" in world.visits
     assert world.tick(1.5 * 3_600) == ["closed"]
     assert world.drafts[0].body["by"] == "time"
+    assert world.drafts[0].expires_s is not None
+    assert world.drafts[0].expires_s < 0.7 * 3_600  # of the day that its state is kept after its end
     assert [effect for effect in world.effects if not isinstance(effect, Publish)] == [Forget(visit="v-1")]
     assert world.visits == {}
 

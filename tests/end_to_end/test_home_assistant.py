@@ -106,6 +106,17 @@ async def test_an_alarm_is_shown_and_accepted_there(gateway: World, ops: Ops, ho
     await home.until("no alarm", lambda: home.state("alarm") == home.state(f"{TAG}/alarm") == "off")
 
 
+async def test_an_alarm_that_is_meant_is_accepted_there_before_a_test(
+    gateway: World, ops: Ops, home: Home
+) -> None:
+    assert (await ops.command("test/press_window", tags=[TAG], for_s=600))["ok"]
+    await gateway.press(for_s=0)
+    test = await ops.raised()
+    await home.until("the test", lambda: home.attributes("accept").get("alarm") == test)
+    assert (await ops.command("alarm/raise", worker="nurse-9", cause="manual"))["ok"]
+    await home.until("the alarm", lambda: home.attributes("accept").get("alarm") not in {None, test})
+
+
 async def test_health_tag_and_position_are_shown(gateway: World, ops: Ops, home: Home) -> None:
     """The tag as it is, its battery, the gateway's health, and where the vehicle is in an alarm."""
     assert home.state("health") in {"ok", "degraded", "failed"}

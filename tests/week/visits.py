@@ -359,9 +359,12 @@ def retained_for_a_day(view: View) -> Iterator[Fall]:
         if not messages:
             continue
         last = messages[-1]
-        end_s = visit.closed_s if visit.closed_s < NEVER_S else visit.ends[-1][1]
+        planned_s = visit.ends[-1][1]
+        due_s = min(visit.closed_s, planned_s) + DAY_S
+        if visit.closed_s >= NEVER_S:
+            due_s = max(planned_s, last.came_s) + DAY_S  # it is open as long as nobody says otherwise
         gone_s = last.came_s + (last.expires_s if last.expires_s is not None else NEVER_S)
-        if gone_s > max(end_s, last.came_s) + DAY_S + COARSE_S:
+        if gone_s > max(due_s, last.came_s) + COARSE_S:
             yield Fall(
                 at_s=last.came_s, site=visit.site, expected=f"{visit.id} to expire", seen=str(last.expires_s)
             )

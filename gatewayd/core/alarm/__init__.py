@@ -22,14 +22,15 @@ The rules, with the figures they bind to:
 - A cancelling press is a request: told, answered by ops (closing, or a refusal), and never more. A duress
   press looks like one to whoever stands beside its wearer, and calls for help (`calling`).
 - Presses of two workers within 2 min verify each other. Two tags of one worker do not; nor does a press that
-  failed to prove itself. A tag without a worker counts as somebody of its own.
+  failed to prove itself, nor the wired button's, which anybody may have pressed. A tag without a worker
+  counts as somebody of its own.
 - There is one microphone. A recording belongs to the alarm that began it; an alarm raised meanwhile extends
   it and says where to listen (`recorded_in`). It ends when no open alarm wants it any more. A test opens it
   only if configured. A closed alarm is listened to only where the configuration records a legal basis, which
   is told.
 - Every transition is told as an event and in the retained state; both go before anything else. Deliveries
   and chunks are noted in the state and wait for its next telling. Where a visit is, and what ops wrote, must
-  not lie at the broker: the events tell it by which people come to the alarm.
+  not lie at the broker: events tell it, the address those by which people come to the alarm.
 
 `step` is the whole of it: what is known, what happened, now → what is known, what to do. `table` says which
 event may happen when; `model` is the alarm as a value, as it is told; `reading` has it on the disk and back;

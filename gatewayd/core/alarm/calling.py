@@ -43,12 +43,18 @@ def pressed(turn: Turn, event: Pressed) -> None:
     )
     latest = max(mine, key=lambda alarm: alarm.id, default=None)
     if press.intent is Intent.CANCEL:
-        if latest is not None:
-            _cancel(turn, latest, press)
+        derived = (alarm for alarm in turn.alarms.values() if _is_derived_for(press, alarm))
+        asked = latest or max(derived, key=lambda alarm: alarm.id, default=None)
+        if asked is not None:
+            _cancel(turn, asked, press)
         return
     alarm = _raise(turn, event) if latest is None else _press_again(turn, latest, event)
     if press.auth not in (Auth.FAILED, Auth.REPLAYED):
         _corroborate(turn, alarm)
+
+
+def _is_derived_for(press: Press, alarm: Alarm) -> bool:
+    return alarm.open and alarm.derived and alarm.wearer is not None and alarm.wearer == press.worker
 
 
 def test_is_over(alarm: Alarm, now: Instant) -> bool:
@@ -127,8 +133,8 @@ def _press_again(turn: Turn, alarm: Alarm, event: Pressed) -> Alarm:
     """Count a press of an open alarm; tell it if it says something new."""
     press = event.press
     gap_s = elapsed_s(alarm.pressed, press.heard)
-    duress = press.intent is Intent.DURESS
-    news = alarm.presses == 0 or (duress and alarm.cause is not Cause.DURESS)
+    duress = press.intent is Intent.DURESS and alarm.cause is not Cause.DURESS
+    news = alarm.presses == 0 or duress
     alarm = replace(alarm, presses=alarm.presses + 1, pressed=press.heard)
     if not news and gap_s <= EMERGENCY_S and elapsed_s(alarm.spoken, press.heard) < REPEAT_S:
         return turn.save(alarm)
@@ -286,6 +292,7 @@ def _corroborate(turn: Turn, alarm: Alarm) -> None:
         if (
             other.presses
             and other.who != alarm.who
+            and WIRED not in {other.source, alarm.source}  # whose hand that was nobody knows
             and _trusted(other)
             and elapsed_s(other.pressed, alarm.pressed) <= CORROBORATION_S
         ):

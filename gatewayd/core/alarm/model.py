@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf, isfinite
@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from gatewayd.core.alarm.table import Handling
 from gatewayd.core.handling import Outcome
-from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode
+from gatewayd.core.model import Body, ClockSource, Instant, Json, Mode, Tag
 
 TIMELINE: Final = 100  # entries in the state; the events themselves are the full record
 GAPS: Final = 50  # in the state; one a minute for the longest listening of an hour is a broken microphone
@@ -196,6 +196,11 @@ class Alarm:
         return known({"visit": self.visit, "note": self.note})
 
     @property
+    def written(self) -> Body:
+        """What ops wrote of it when they closed it, and what must not lie at the broker either."""
+        return known({"police": self.police, "lesson": self.lesson})
+
+    @property
     def hops_ms(self) -> Body:
         """How long after the press was heard the call got how far. A hop that is not known is absent."""
         hops = {
@@ -232,8 +237,7 @@ class Alarm:
                 "position": self.position,
                 "corroborated_by": list(self.corroborated_by) or None,
                 "outcome": self.outcome.value if self.outcome else None,
-                "police": self.police,
-                "lesson": self.lesson,
+                "police": None if self.police is None else bool(self.police),
                 "opened_at": self.opened,
                 "pressed_at": self.pressed,
                 "updated_at": self.updated,
@@ -244,6 +248,17 @@ class Alarm:
 
 
 Alarms: TypeAlias = Mapping[str, Alarm]
+
+
+def sources(alarms: Alarms) -> set[str]:
+    """Return whose alarms are open and meant (`Alarm.source`)."""
+    return {alarm.source for alarm in alarms.values() if alarm.open and alarm.mode is Mode.ACTUAL}
+
+
+def meant(alarms: Alarms, tags: Iterable[Tag]) -> set[str]:
+    """Return the tags whose press is no test: an alarm that is meant is open, of theirs or their worker's."""
+    workers = {alarm.wearer for alarm in alarms.values() if alarm.open and alarm.mode is Mode.ACTUAL} - {None}
+    return sources(alarms) | {tag.name for tag in tags if tag.worker in workers}
 
 
 def furthest(alarm: Alarm) -> Handling:

@@ -43,6 +43,7 @@ def to_json(alarm: Alarm) -> str:
             "published": alarm.published,
             "positioned": alarm.positioned,
             **alarm.for_people,
+            **alarm.written,
             "closing_id": alarm.closing_id,
             "settled": alarm.settled,
             "reviewed": alarm.reviewed,
@@ -108,7 +109,7 @@ def _read(body: Body) -> Alarm:
     escalation = Reader(state.object("escalation"))
     alarm = state.uuid("alarm")
     opened, updated = state.instant("opened_at"), state.instant("updated_at")
-    police = body.get("police")
+    police = state.object("local").get("police")
     return Alarm(
         id=alarm,
         mode=state.choice("mode", Mode),
@@ -141,8 +142,8 @@ def _read(body: Body) -> Alarm:
         positioned=local.optional_instant("positioned"),
         corroborated_by=state.texts("corroborated_by"),
         outcome=state.choice("outcome", Outcome) if "outcome" in body else None,
-        police=police if isinstance(police, bool) else state.optional_text("police"),
-        lesson=state.optional_text("lesson"),
+        police=police if isinstance(police, bool) else local.optional_text("police"),
+        lesson=local.optional_text("lesson"),
         closed=state.optional_instant("closed_at"),
         closing_id=local.optional_text("closing_id"),
         settled=local.optional_instant("settled"),

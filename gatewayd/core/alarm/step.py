@@ -162,10 +162,30 @@ def _resumed(turn: Turn, event: Resumed | Recalled) -> None:
     stored = {each.id: each for each in event.alarms} if isinstance(event, Recalled) else dict(known)
     for name, each in stored.items():
         alarm = replace(each, position=_last_known(each.position))
-        turn.note(_enriched(known[name], alarm) if late and name in known else alarm)
+        if late and name in known and _is_overtaken(known[name], alarm):
+            turn.state(alarm)
+        else:
+            turn.note(_enriched(known[name], alarm) if late and name in known else alarm)
     sound.resume(turn, list(stored), beside=recorder)
     for alarm in turn.alarms.values() if late else ():
         turn.save(alarm)  # what was adopted meanwhile is not on the disk
+
+
+def _is_overtaken(adopted: Alarm, stored: Alarm) -> bool:
+    """Say whether the disk knows more than the broker did, and nothing was pressed or said of it meanwhile.
+
+    What people do is stored before it is told: a gateway that lost its power in between knows it alone.
+    """
+    if adopted.pressed.boot != UNKNOWN_BOOT:
+        return False
+    meanwhile = [
+        entry
+        for entry in adopted.timeline
+        if isinstance(at := entry.get("at"), Instant) and at.boot != UNKNOWN_BOOT
+    ]
+    told = len(adopted.timeline) - len(meanwhile)
+    more = (len(stored.timeline), stored.presses) > (told, adopted.presses)
+    return more and not any("actor" in entry for entry in meanwhile)
 
 
 def _enriched(adopted: Alarm, stored: Alarm) -> Alarm:
@@ -221,9 +241,10 @@ def _is_done_with(alarm: Alarm, now: Instant) -> bool:
 
     Before the broker knows it, it takes the alarm for open, and would hand it back to be adopted. Should its
     word never have been noted, the alarm goes when its state would have left the broker; not where no clock
-    can tell, for it may have been closed a moment ago.
+    can tell, for it may have been closed a moment ago: then it counts how long this boot has lasted.
     """
     kept_s = FORGET_S if alarm.reviewed is None else 0.0
-    settled = alarm.settled is not None and elapsed_s(alarm.settled, now) > kept_s
+    settled_s = 0.0 if alarm.settled is None else elapsed_s(alarm.settled, now)
+    settled = min(settled_s, now.mono_s if settled_s == inf else settled_s) > kept_s
     expired = alarm.closed is not None and STATE_EXPIRY_S < elapsed_s(alarm.closed, now) < inf
     return not alarm.audio.wanted and (settled or expired)

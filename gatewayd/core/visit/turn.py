@@ -91,7 +91,7 @@ class Turn:
     def _expires_s(self, visit: Visit) -> int:
         """When the state is to leave the broker, should nobody tell another: a day after the visit's end."""
         if visit.state is VisitState.CLOSED and visit.closed is not None:
-            passed_s = elapsed_s(visit.closed, self.now)
+            passed_s = max(elapsed_s(visit.closed, self.now), visit.passed_s(visit.end_s, self.now))
         else:
             passed_s = min(visit.passed_s(visit.end_s, self.now), 0.0)  # past its end it is still open
         return int(max(EXPIRY_S - min(passed_s, EXPIRY_S), 1))
