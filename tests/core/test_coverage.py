@@ -140,6 +140,18 @@ def test_a_radio_that_failed_was_deaf_from_the_last_second_it_was_known_to_hear(
     assert moment(found.last_heard) == 100
 
 
+def test_a_radio_that_is_deaf_for_less_than_a_second_was_so_in_that_second() -> None:
+    """Health told it, so the record does."""
+    found = record()
+    beats(found, 0, 96)
+    found.known(100.1)
+    found.radio(ear("deaf", 100.2, "bluetoothd ended"))
+    found.radio(ear("hears", 100.9))
+    beats(found, 104, 200)
+    assert said(found, 100.5).verdict is Verdict.COULD_NOT_HEAR
+    assert said(found, 101.5).verdict is Verdict.COVERED
+
+
 def test_a_radio_that_comes_and_goes_without_hearing_anything_was_deaf_all_the_time() -> None:
     """That it scans again is no proof that it hears."""
     kept = record()

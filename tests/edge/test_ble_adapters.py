@@ -10,7 +10,7 @@ from gatewayd.config import model as config
 from gatewayd.core.model import ClockSource, Instant, State, Tag
 from gatewayd.core.presence import TagPresence, observe
 from gatewayd.core.tags import decode
-from gatewayd.edge.ble import Timing
+from gatewayd.edge.ble import Remedies, Timing
 from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose
 from gatewayd.sim.bluez import ADDRESS, BlueZ
 from gatewayd.sim.tag import SimulatedTag
@@ -64,6 +64,25 @@ async def test_an_adapter_that_comes_is_used_and_one_that_goes_is_not_missed(blu
         await press(bluez, ear, tag)
         await until(lambda: ear.detail == "hci1 scans and hears")
         assert all(state is not State.FAILED for state, _ in ear.reports)
+
+
+async def test_an_adapter_that_is_off_is_left_off_while_another_hears(bluez: BlueZ) -> None:
+    """It is used once somebody switches it on; where it is the only one left it is switched on."""
+    bluez.plug("hci1", SECOND)
+    bluez.power(False, "hci1")
+    remedies = Remedies()
+    async with listening(remedies=remedies, timing=HURRIED) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        assert ear.radio is not None
+        ears = ear.radio._ears
+        await until(lambda: any(each.hearing and each.hearing.detail == NONE_FREE for each in ears))
+        await asyncio.sleep(1.0)  # a tenth of that is when it would be switched on
+        assert (bluez.scanned, bluez.calls.count("Set")) == ({"hci0"}, 0)
+        bluez.power(True, "hci1")
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        bluez.power(False, "hci1")
+        bluez.unplug("hci0")
+        await until(lambda: bluez.scanned == {"hci1"})
 
 
 async def test_who_looks_out_for_an_adapter_asks_nothing_until_it_is_told(bluez: BlueZ) -> None:

@@ -360,9 +360,13 @@ def retained_for_a_day(view: View) -> Iterator[Fall]:
             continue
         last = messages[-1]
         planned_s = visit.ends[-1][1]
-        due_s = min(visit.closed_s, planned_s) + DAY_S
-        if visit.closed_s >= NEVER_S:
-            due_s = max(planned_s, last.came_s) + DAY_S  # it is open as long as nobody says otherwise
+        assert last.body is not None
+        if visit.closed_s < NEVER_S:
+            due_s = visit.closed_s + DAY_S
+        elif last.body["state"] == "closed":
+            due_s = planned_s + DAY_S
+        else:  # as long as nobody says otherwise
+            due_s = max(planned_s, last.came_s) + DAY_S
         gone_s = last.came_s + (last.expires_s if last.expires_s is not None else NEVER_S)
         if gone_s > max(due_s, last.came_s) + COARSE_S:
             yield Fall(

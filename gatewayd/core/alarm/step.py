@@ -33,7 +33,7 @@ from gatewayd.core.alarm.orders import close, obey
 from gatewayd.core.alarm.table import Trigger
 from gatewayd.core.alarm.turn import STATE_EXPIRY_S, Told, Turn
 from gatewayd.core.handling import Close, Outcome
-from gatewayd.core.model import Body, Instant, Method, Mode
+from gatewayd.core.model import Body, ClockSource, Instant, Method, Mode
 from gatewayd.core.uuid7 import derive
 
 # The figures of the field; each is argued for in the package's rules.
@@ -43,6 +43,7 @@ POSITION_LATER_S: Final = 30.0  # and from then on; also between tellings of the
 # A closed alarm is erased this long after the broker had its closing: within the 24 h that are allowed, with
 # two to spare for the hour after which the database's log is emptied too.
 FORGET_S: Final = 22 * 3600.0
+CLOCK_S: Final = 900.0  # after a start by which the time is known, where it ever is
 KNOWN_MAX: Final = 1_000  # alarms held; a gateway's own are bounded by its tags, what a broker says is not
 
 
@@ -234,6 +235,12 @@ def _ticked(turn: Turn, unproved: frozenset[str]) -> None:
             turn.effects.append(Forget(alarm=alarm.id))
 
 
+def _may_yet_tell(since: Instant | None, now: Instant) -> bool:
+    """Say whether a machine that has just started will know how long ago it was, once it has the time."""
+    known = since is not None and since.source is not ClockSource.NONE
+    return known and now.source is ClockSource.NONE and now.mono_s < CLOCK_S
+
+
 def _is_done_with(alarm: Alarm, now: Instant) -> bool:
     """Say whether a closed alarm may be erased: known to the broker for a day, and no recording is its own.
 
@@ -241,10 +248,11 @@ def _is_done_with(alarm: Alarm, now: Instant) -> bool:
 
     Before the broker knows it, it takes the alarm for open, and would hand it back to be adopted. Should its
     word never have been noted, the alarm goes when its state would have left the broker; not where no clock
-    can tell, for it may have been closed a moment ago: then it counts how long this boot has lasted.
+    can tell, for it may have been closed a moment ago.
     """
     kept_s = FORGET_S if alarm.reviewed is None else 0.0
-    settled_s = 0.0 if alarm.settled is None else elapsed_s(alarm.settled, now)
-    settled = min(settled_s, now.mono_s if settled_s == inf else settled_s) > kept_s
+    settled = alarm.settled is not None and elapsed_s(alarm.settled, now) > kept_s
+    if settled and alarm.reviewed is None and _may_yet_tell(alarm.settled, now):
+        return False
     expired = alarm.closed is not None and STATE_EXPIRY_S < elapsed_s(alarm.closed, now) < inf
     return not alarm.audio.wanted and (settled or expired)

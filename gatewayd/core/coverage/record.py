@@ -95,7 +95,10 @@ class Record:
         elif ear.hearing is not before and before is not Hearing.DEAF:
             since_s = min(since_s, self._known_s)
             self._lost = self._lost or ear.hearing is Hearing.DEAF
-        new = Span(from_s=self._offset(since_s), hearing=ear.hearing, why=ear.why[:WHY_LENGTH])
+        from_s, last = self._offset(since_s), self._spans[-1]
+        if ear.hearing is Hearing.HEARS and last.hearing is not Hearing.HEARS:
+            from_s = max(from_s, last.from_s + 1)  # what was lost within this second stays said of it
+        new = Span(from_s=from_s, hearing=ear.hearing, why=ear.why[:WHY_LENGTH])
         self._spans = [span for span in self._spans if span.from_s < new.from_s]
         if not self._spans or self._spans[-1].said != new.said:
             self._spans.append(new)

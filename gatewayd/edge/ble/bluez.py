@@ -52,7 +52,7 @@ _COMING: Final = tuple(
 # but no pattern on service data. A tag without flags is heard by the scan all the same.
 _PATTERNS: Final = [[0, 0x01, bytes([flags])] for flags in (0x02, 0x04, 0x05, 0x06, 0x18, 0x1A)]
 
-NONE_FREE: Final = "every adapter is in use"
+NONE_FREE: Final = "every adapter is in use, or off"
 
 _NOT_RUNNING: Final = "bluetoothd is not running: `systemctl start bluetooth`"
 _ADVICE: Final = {

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from gatewayd.config import model as config
 from gatewayd.core.health import Alive
 from gatewayd.core.model import Advertisement
-from gatewayd.core.recovery import Hearing, together
-from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, choose
+from gatewayd.core.recovery import Finding, Hearing, together
+from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose
 from gatewayd.edge.ble.ear import Concerns, Ear, Timing
 from gatewayd.edge.ble.remedies import Remedies
 
@@ -97,6 +97,8 @@ class Radio:
         others = [other for other in self._ears if other is not ear]
         taken = {other.adapter.address for other in others if other.adapter is not None}
         adapter = choose(adapters, self._ears[ear], taken)
+        if taken and ear.path is None and self._ears[ear] is None and not adapter.powered:
+            raise UnavailableError(NONE_FREE, Finding.TAKEN)  # somebody wants it off, and another hears
         if self._ears[ear] is None and adapter.powered and all(other.adapter for other in others):
             self._add(None)
         return adapter
