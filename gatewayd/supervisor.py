@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from gatewayd.core import coverage, supervision
+from gatewayd.core.battery import Charge
 from gatewayd.core.coverage.record import Changes
 from gatewayd.core.health import STARTING
 from gatewayd.core.model import Draft, Instant, State, Tag
@@ -84,8 +85,9 @@ class Supervisor:
             self._clock = now.source
             self.retell()
         for name, tag in self._tags.items():
-            watch = supervision.judge(self._watches.get(name, Watch()), tag, self._ear, now.mono_s)
             presence = presences.get(name) or TagPresence()
+            watch = supervision.powered(self._watches.get(name, Watch()), presence)
+            watch = supervision.judge(watch, tag, self._ear, now.mono_s)
             self._watches[name], draft = supervision.told(watch, tag, presence, self._ear, now)
             if draft is not None:
                 self._publish(draft)
@@ -94,6 +96,11 @@ class Supervisor:
     def states(self) -> dict[str, TagState]:
         """How each tag was at the last tick."""
         return {name: watch.state for name, watch in self._watches.items()}
+
+    @property
+    def batteries(self) -> dict[str, Charge | None]:
+        """How full each tag's battery was at the last tick; None where that is not known."""
+        return {name: watch.battery for name, watch in self._watches.items()}
 
     def retell(self) -> None:
         """Tell every tag's state again, at the next tick."""

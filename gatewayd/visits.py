@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gatewayd.config.model import Config
 from gatewayd.core import alarm, silence, visit
+from gatewayd.core.battery import Charge
 from gatewayd.core.model import Body, Instant, Press, Subject
-from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import TagState
 from gatewayd.core.visiting import Risk
 from gatewayd.records import VISIT, RecordKey, Records, read
@@ -49,12 +49,12 @@ class VisitWatch:
         return tuple(tag.name for tag in self._config.tags if tag.worker == worker)
 
     def tick(
-        self, states: Mapping[str, TagState], presences: Mapping[str, TagPresence]
+        self, states: Mapping[str, TagState], batteries: Mapping[str, Charge | None]
     ) -> tuple[visit.Effect, ...]:
         """Time passed: about once a second."""
         if not self.known:
             return ()
-        return self._step(visit.Ticked(doubts=visit.doubts(self._config.tags, states, presences)))
+        return self._step(visit.Ticked(doubts=visit.doubts(self._config.tags, states, batteries)))
 
     def check_out(self, press: Press) -> tuple[visit.Effect, ...]:
         """Take a press that says that its worker's visit is over; on no visit it says nothing."""

@@ -30,7 +30,7 @@ from gatewayd.core.model import (
     Told,
 )
 from gatewayd.core.presence import BURST_S
-from gatewayd.core.tags import itag
+from gatewayd.core.tags import itag, moko
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import EARLY, Gateway
@@ -781,6 +781,28 @@ def visit_told(room: Room) -> list[Mapping[str, Any]]:
     """What was told on the visit's topic so far."""
     sent = (message for batch in room.disk.batches for message in batch.messages)
     return [message.body for message in sent if message.topic == topic.visit("v-1")]
+
+
+async def test_a_battery_that_is_told_in_mv_is_warned_of_before_the_door() -> None:
+    """A MOKO at 2.0 V: on its own topic, and in the visit's warnings, which a load of 50 mV does not move."""
+    room = Room(config=configured(f"[tag {TAG_NAME}]\nformat = moko\n"))
+    room.gateway.restore({})
+    room.gateway.supervisor.radio(State.OK, "scans")
+    for millivolt in (2000, 2050, 2000, 2050):
+        response = (
+            bytes.fromhex("00 00 0010 0001 0002 03E8 0190 BA") + millivolt.to_bytes(2, "big") + bytes(6)
+        )
+        room.gateway.on_advertisement(
+            Advertisement(
+                address=ADDRESS, heard_s=room.now_s, rssi_dbm=-60, service_data={moko.RESPONSE: response}
+            )
+        )
+        room.now_s += 1
+        room.gateway.on_tick()
+        if not visit_told(room):
+            visit_opened(room)
+    assert [(told.body["battery"], told.body["battery_mv"]) for told in room.states()] == [("critical", 2000)]
+    assert visit_told(room)[-1]["warnings"] == ["battery_critical"]
 
 
 async def test_a_press_on_a_visit_tells_the_address(room: Room) -> None:

@@ -214,12 +214,15 @@ def observe(
     else:
         new = _is_new(frames, kind, frame)
         frames = frames if frames.get(kind) == frame else {**frames, kind: frame}
+    battery_pct, battery_mv = report.battery_pct, report.battery_mv
+    if battery_pct is None and battery_mv is None:  # else neither may be of a battery or a setting before
+        battery_pct, battery_mv = presence.battery_pct, presence.battery_mv
     presence = replace(
         presence,
         last_seen=heard,
         rssi_dbm=presence.rssi_dbm if rssi_dbm is None else rssi_dbm,
-        battery_pct=presence.battery_pct if report.battery_pct is None else report.battery_pct,
-        battery_mv=presence.battery_mv if report.battery_mv is None else report.battery_mv,
+        battery_pct=battery_pct,
+        battery_mv=battery_mv,
         auth=auth,
         frames=frames,
         edge=edge,

@@ -8,6 +8,8 @@ Rules:
   it is unproven each that is silent for too long.
 - Hysteresis: what was weak or lost is seen again once it was heard for `STEADY_S` without such a silence;
   what was faint is loud again `MARGIN_DB` above where it became so. What was unknown is seen at once.
+- A voltage never stands still: that it moved is no news, that it means another level of the battery is
+  (`battery`).
 - A tag not heard since the gateway was switched on (the kernel's boot: a vehicle's shift) says so, and is
   lost like any other once it could have been heard for long enough.
 """
@@ -19,6 +21,7 @@ from enum import StrEnum
 from typing import Final
 
 from gatewayd.core import topic
+from gatewayd.core.battery import Charge, charge
 from gatewayd.core.model import Body, Draft, Instant, Json, Keep, MessageClass, State, Tag
 from gatewayd.core.presence import TagPresence
 
@@ -28,9 +31,7 @@ MARGIN_DB: Final = 6.0  # a single reading differs from the next by as much, on 
 SHARE: Final = 0.25  # of a new reading in the average: four readings settle it
 STEADY_S: Final = 10.0  # longer than a car takes to pass, one heartbeat of the slowest usual tags (8 s)
 WEAK_SHARE: Final = 0.5  # of `lost_after`: seen up to 30 s, lost after 60
-LOW_PCT: Final = 20
-CRITICAL_PCT: Final = 10
-REFRESH_S: Final = 300.0  # what changes all the time (level, last heard) is told no oftener
+REFRESH_S: Final = 300.0  # what changes all the time (level, last heard, voltage) is told no oftener
 CHANGE_S: Final = 10.0  # a copied tag could change `auth` with every frame
 
 
@@ -80,6 +81,7 @@ class Watch:
     steady_s: float = 0.0  # since when it is heard without a silence
     level_dbm: float | None = None  # average
     faint: bool = False
+    battery: Charge | None = None  # None: not known
     told: Body | None = None
     told_s: float = 0.0
 
@@ -99,6 +101,12 @@ def judge(watch: Watch, tag: Tag, ear: Ear, now_s: float) -> Watch:
     """The watch with its tag's state at `now_s`."""
     state = _state(watch, tag, ear, now_s)
     return watch if state is watch.state else replace(watch, state=state)
+
+
+def powered(watch: Watch, presence: TagPresence) -> Watch:
+    """The watch with its tag's battery as it is by what was last heard of it."""
+    battery = charge(presence.battery_pct, presence.battery_mv, watch.battery)
+    return watch if battery is watch.battery else replace(watch, battery=battery)
 
 
 def _state(watch: Watch, tag: Tag, ear: Ear, now_s: float) -> TagState:
@@ -129,7 +137,7 @@ def told(watch: Watch, tag: Tag, presence: TagPresence, ear: Ear, now: Instant) 
     if watch.told is not None:
         waited_s = now.mono_s - watch.told_s
         changed = {key for key in {*body, *watch.told} if body.get(key) != watch.told.get(key)}
-        fleeting = {"last_seen_at", "rssi_dbm", "started_at"}
+        fleeting = {"last_seen_at", "rssi_dbm", "battery_mv", "started_at"}
         due_s = CHANGE_S if changed - fleeting else REFRESH_S
         if not changed - {"started_at"} or ("state" not in changed and waited_s < due_s):
             return watch, None
@@ -174,15 +182,10 @@ def _body(watch: Watch, tag: Tag, presence: TagPresence, ear: Ear, now: Instant)
         "last_seen_at": presence.last_seen,
         "rssi_dbm": presence.rssi_dbm,
         "battery_pct": presence.battery_pct,
-        "battery": None if presence.battery_pct is None else _battery(presence.battery_pct),
+        "battery_mv": presence.battery_mv,
+        "battery": None if watch.battery is None else watch.battery.value,
         "worker": tag.worker,
         "auth": None if presence.auth is None else presence.auth.value,
         "last_test_at": presence.last_test,
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _battery(pct: int) -> str:
-    if pct <= CRITICAL_PCT:
-        return "critical"
-    return "low" if pct <= LOW_PCT else "ok"

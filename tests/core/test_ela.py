@@ -33,6 +33,7 @@ def test_presses_are_counted_and_the_button_is_told(data: str, count: int, *, no
         ("B2 0200 F1", None, None),
         ("B2 0200 F2 B80B", None, 3000),
         ("B2 0200 F2 B8", None, None),
+        ("B2 0200 F2 0000", None, None),
         ("B2 0200 F3 5A", None, None),
     ],
 )

@@ -353,6 +353,18 @@ def test_telemetry_is_neither_press_nor_silence() -> None:
     assert ear.hear(HERE, after_s=0.1) is not None
 
 
+def test_a_battery_told_in_another_unit_replaces_what_was_told_before() -> None:
+    """By another setting, or by the tag before this one: 90 % must not hide a battery of 2.0 V."""
+    ear = Ear(BEACON)
+    ear.hear(TagReport(format="ela", battery_pct=90))
+    ear.hear(TagReport(format="ela", battery_mv=2000))
+    assert (ear.presence.battery_pct, ear.presence.battery_mv) == (None, 2000)
+    ear.hear(TagReport(format="ela"))
+    assert (ear.presence.battery_pct, ear.presence.battery_mv) == (None, 2000)
+    ear.hear(TagReport(format="ela", battery_pct=90))
+    assert (ear.presence.battery_pct, ear.presence.battery_mv) == (90, None)
+
+
 def test_a_button_without_any_number_is_an_edge() -> None:
     """Copies follow within seconds; silence, another event or none ends it."""
     ear = Ear(PLAIN)

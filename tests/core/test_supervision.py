@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gatewayd.core.battery import Charge
 from gatewayd.core.model import Auth, ClockSource, Instant, State, Tag
 from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import (
@@ -20,6 +21,7 @@ from gatewayd.core.supervision import (
     heard,
     hearing,
     judge,
+    powered,
     switched_on,
     told,
 )
@@ -134,7 +136,7 @@ def test_a_faint_tag_is_weak_until_it_is_clearly_louder() -> None:
 def test_a_state_is_told_whole() -> None:
     """Retained, the newest only, and never a reason to write to the disk."""
     presence = TagPresence(last_seen=at(100.0), rssi_dbm=-60, battery_pct=15, auth=Auth.OK, last_test=at(5.0))
-    watch, draft = told(listened(100.0), TAG, presence, HEARS, at(101.0))
+    watch, draft = told(powered(listened(100.0), presence), TAG, presence, HEARS, at(101.0))
     assert draft is not None
     assert (draft.topic, draft.retain, draft.replaces, draft.keep) == ("tag/t-1", True, True, "never")
     assert draft.body == {
@@ -152,11 +154,51 @@ def test_a_state_is_told_whole() -> None:
     assert told(watch, TAG, presence, HEARS, at(101.0 + REFRESH_S)) == (watch, None)  # nothing is new
 
 
-@pytest.mark.parametrize(("pct", "expected"), [(100, "ok"), (21, "ok"), (20, "low"), (10, "critical")])
-def test_a_battery_is_judged(pct: int, expected: str) -> None:
-    _, draft = told(Watch(), TAG, TagPresence(battery_pct=pct), HEARS, at(1.0))
+@pytest.mark.parametrize(
+    ("presence", "expected"),
+    [
+        (TagPresence(battery_pct=20), {"battery_pct": 20, "battery": "low"}),
+        (TagPresence(battery_mv=2000), {"battery_mv": 2000, "battery": "critical"}),
+        (
+            TagPresence(battery_pct=50, battery_mv=2000),
+            {"battery_pct": 50, "battery_mv": 2000, "battery": "ok"},
+        ),
+        (TagPresence(battery_mv=3700), {"battery_mv": 3700}),
+        (TagPresence(), {}),
+    ],
+)
+def test_a_battery_is_told_as_the_tag_told_it_and_judged(
+    presence: TagPresence, expected: dict[str, object]
+) -> None:
+    """What is not known of it is absent."""
+    _, draft = told(powered(Watch(), presence), TAG, presence, HEARS, at(1.0))
     assert draft is not None
-    assert draft.body["battery"] == expected
+    assert {name: value for name, value in draft.body.items() if name.startswith("battery")} == expected
+
+
+def test_a_voltage_that_moves_with_the_load_is_no_news_but_its_level_is() -> None:
+    """By 50 mV about where low begins: one message each 5 min, and of a level one each time it is another."""
+    watch, drafts = listened(100.0), []
+    for tick in range(1, 1201):
+        presence = TagPresence(battery_mv=2750 if tick % 2 else 2800)
+        watch, draft = told(powered(watch, presence), TAG, presence, HEARS, at(100.0 + tick))
+        drafts += [draft] if draft is not None else []
+    assert [draft.at.mono_s - 101 for draft in drafts] == [0, 301, 602, 903]
+    assert {draft.body["battery"] for draft in drafts} == {"low"}
+    for mv, level in ((2500, "critical"), (2900, "ok")):
+        presence = TagPresence(battery_mv=mv)
+        due_s = watch.told_s + CHANGE_S
+        assert told(powered(watch, presence), TAG, presence, HEARS, at(due_s - 0.1))[1] is None
+        watch, draft = told(powered(watch, presence), TAG, presence, HEARS, at(due_s))
+        assert draft is not None
+        assert draft.body["battery"] == level
+
+
+def test_a_watch_knows_its_battery() -> None:
+    """Visits ask for it."""
+    watch = powered(Watch(), TagPresence(battery_mv=2600))
+    assert watch.battery is Charge.LOW
+    assert powered(watch, TagPresence(battery_mv=2600)) is watch
 
 
 @pytest.mark.parametrize(

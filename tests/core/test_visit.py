@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatewayd.core import payload, topic
 from gatewayd.core.alarm import Publish
+from gatewayd.core.battery import Charge
 from gatewayd.core.command import Actor, Incoming, Reply, VisitCommand, read
 from gatewayd.core.fields import Code
 from gatewayd.core.model import Auth, Body, ClockSource, ClockState, Draft, Instant, Keep, MessageClass, Tag
-from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import TagState
 from gatewayd.core.visit import (
     TABLE,
@@ -796,23 +796,22 @@ def tag(name: str, worker: str | None = "w-1") -> Tag:
 
 
 @pytest.mark.parametrize(
-    ("state", "battery_pct", "found"),
+    ("state", "battery", "found"),
     [
-        (TagState.SEEN, 11, ()),
+        (TagState.SEEN, Charge.LOW, ()),
         (TagState.WEAK, None, ()),
-        (TagState.LOST, 50, (Doubt.TAG_LOST,)),
-        (TagState.UNKNOWN, 50, (Doubt.TAG_UNKNOWN,)),
+        (TagState.LOST, Charge.OK, (Doubt.TAG_LOST,)),
+        (TagState.UNKNOWN, Charge.OK, (Doubt.TAG_UNKNOWN,)),
         (None, None, (Doubt.TAG_UNKNOWN,)),
-        (TagState.SEEN, 10, (Doubt.BATTERY_CRITICAL,)),
-        (TagState.LOST, 3, (Doubt.TAG_LOST, Doubt.BATTERY_CRITICAL)),
+        (TagState.SEEN, Charge.CRITICAL, (Doubt.BATTERY_CRITICAL,)),
+        (TagState.LOST, Charge.CRITICAL, (Doubt.TAG_LOST, Doubt.BATTERY_CRITICAL)),
     ],
 )
 def test_a_tag_is_doubted_for_what_is_known(
-    state: TagState | None, battery_pct: int | None, found: tuple[Doubt, ...]
+    state: TagState | None, battery: Charge | None, found: tuple[Doubt, ...]
 ) -> None:
     states = {} if state is None else {"t-1": state}
-    presences = {} if battery_pct is None else {"t-1": TagPresence(battery_pct=battery_pct)}
-    assert doubts([tag("t-1"), tag("t-9", None)], states, presences) == {"w-1": found}
+    assert doubts([tag("t-1"), tag("t-9", None)], states, {"t-1": battery}) == {"w-1": found}
 
 
 def test_of_several_tags_the_best_counts() -> None:

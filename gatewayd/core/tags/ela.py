@@ -33,7 +33,7 @@ def decode(advertisement: Advertisement, key: bytes | None = None) -> TagReport 
     if kind == bytes((PERCENT,)) and value and value[0] <= FULL_PCT:
         battery_pct = value[0]
     elif kind == bytes((MILLIVOLT,)) and len(value) >= 2:  # noqa: PLR2004 - u16
-        battery_mv = int.from_bytes(value[:2], "little")
+        battery_mv = int.from_bytes(value[:2], "little") or None
     return TagReport(
         format=NAME,
         buttons=(TagEvent.PRESS,),
