@@ -43,6 +43,34 @@ def test_seconds_alone_are_no_press() -> None:
     assert decode("03 00 04 11 05 0200") == TagReport(format="kontakt")
 
 
+@pytest.mark.parametrize(
+    ("data", "pct"),
+    [
+        ("03 02 0C 64", 100),
+        ("03 02 0C 00", 0),
+        ("03 06 01 BEAE333C 5A", 90),
+        ("03 02 0C 50 06 01 BEAE333C 5A", 80),
+        ("03 02 0C 65", None),
+        ("03 06 01 BEAE333C FF", None),
+        ("03 05 01 BEAE333C", None),
+        ("03 01 0C", None),
+        ("03 02 0B 20", None),
+    ],
+)
+def test_the_battery_is_in_percent(data: str, pct: int | None) -> None:
+    """In a field of its own or after the time; what is no percentage is not known. It is no press."""
+    report = decode(data)
+    assert report == TagReport(format="kontakt", battery_pct=pct)
+
+
+def test_the_battery_comes_with_the_clicks() -> None:
+    """In any order of the fields."""
+    for data in ("03 02 0C 5A 04 11 05 0200", "03 04 11 05 0200 02 0C 5A"):
+        report = decode(data)
+        assert report is not None
+        assert (report.battery_pct, report.presses) == (90, Presses(count=5, now=True))
+
+
 @pytest.mark.parametrize("data", ["", "02 04 11 05 0200"])
 def test_what_is_no_telemetry_is_not_claimed(data: str) -> None:
     """Location packets and others."""
