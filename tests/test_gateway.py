@@ -30,7 +30,7 @@ from gatewayd.core.model import (
     Told,
 )
 from gatewayd.core.presence import BURST_S
-from gatewayd.core.tags import itag, moko
+from gatewayd.core.tags import eddystone, itag, moko
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
 from gatewayd.gateway import EARLY, Gateway
@@ -38,6 +38,7 @@ from gatewayd.records import ALARM, COVERAGE, DRILL, NEXT, PLACE, RECORDING, REP
 from gatewayd.uplink import Batch
 
 ADDRESS = "C4:11:22:33:44:55"
+OTHER_ADDRESS = "C4:11:22:33:44:66"
 TAG_NAME = "nurse-1-tag"
 CLOCK = ClockState(boot="b", offset_s=1_700_000_000.0, source=ClockSource.NTP, uncertainty_ms=1)
 CONFIGURATION = f"""
@@ -803,6 +804,30 @@ async def test_a_battery_that_is_told_in_mv_is_warned_of_before_the_door() -> No
             visit_opened(room)
     assert [(told.body["battery"], told.body["battery_mv"]) for told in room.states()] == [("critical", 2000)]
     assert visit_told(room)[-1]["warnings"] == ["battery_critical"]
+
+
+async def test_eddystone_telemetry_is_heard_and_never_a_press() -> None:
+    """By the address beside the identity: it is seen at rest, with its battery; its identity is the press."""
+    namespace, instance = "00112233445566778899", "aabbccddeeff"
+    section = f"[tag e]\nformat = eddystone\nnamespace = {namespace}\ninstance = {instance}\naddress = "
+    room = Room(config=configured(section + OTHER_ADDRESS))
+    room.gateway.restore({})
+    room.gateway.supervisor.radio(State.OK, "scans")
+
+    def hear(data: str, address: str) -> None:
+        frame = {eddystone.SERVICE: bytes.fromhex(data)}
+        room.gateway.on_advertisement(
+            Advertisement(address=address, heard_s=room.now_s, rssi_dbm=-60, service_data=frame)
+        )
+        room.now_s += 1
+        room.gateway.on_tick()
+
+    hear("2000 09C4 1500 00000102 00000A00", OTHER_ADDRESS)
+    hear("00E7" + namespace + "000000000000", OTHER_ADDRESS)
+    assert [(told.body["state"], told.body["battery"]) for told in room.states("e")] == [("seen", "critical")]
+    assert room.disk.events("raised") == []
+    hear("00E7" + namespace + instance, "5A:00:00:00:00:01")
+    assert [event["tag"]["id"] for event in room.disk.events("raised")] == ["e"]
 
 
 async def test_a_press_on_a_visit_tells_the_address(room: Room) -> None:

@@ -117,7 +117,8 @@ RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
 TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FAMILIES), "bthome",
     "How the tag advertises. Only bthome with a key proves itself; the others can be copied by anyone.")
 TAG_ADDRESS: Final = _add("tag", "address", optional(kinds.ADDRESS), "",
-    "The tag's address; not with ibeacon and eddystone, which are known by an identity.")
+    "The tag's address; not with ibeacon, which is known by an identity. eddystone may have it beside its"
+    " own, for the telemetry of the tag (presence, battery): never for a press.")
 TAG_UUID: Final = _add("tag", "uuid", optional(kinds.UUID), "",
     "ibeacon: the identity that appears when the tag is pressed; with major and minor.")
 TAG_MAJOR: Final = _add("tag", "major", optional(kinds.whole(0, 65535)), "",

@@ -12,7 +12,7 @@ from gatewayd.config.layers import Layers
 from gatewayd.config.problem import Place, Problem
 from gatewayd.config.settings import Setting
 from gatewayd.core.model import Tag, TagEvent
-from gatewayd.core.tags import FAMILIES, bthome, itag
+from gatewayd.core.tags import FAMILIES, bthome, eddystone, itag
 
 _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
     setting.key: setting
@@ -28,6 +28,10 @@ _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
 # What tells a tag of each format from all others. All of it must be set, and nothing of another format.
 IDENTIFIED_BY: Final = {
     name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FAMILIES.items()
+}
+# What each format may have of these: Eddystone's telemetry carries no identity, and is known by an address.
+_TAKEN: Final = IDENTIFIED_BY | {
+    eddystone.NAME: (*IDENTIFIED_BY[eddystone.NAME], settings.TAG_ADDRESS),
 }
 # What a press may mean but an alarm.
 _NO_ALARM: Final = (
@@ -67,8 +71,8 @@ def _check_identity(layers: Layers, section: str, place: Place) -> Iterator[Prob
         )
     for setting in _IDENTITY.values():
         entry = layers.entry(setting, section)
-        if entry and setting not in needed:
-            takers = (name for name, identity in IDENTIFIED_BY.items() if setting in identity)
+        if entry and setting not in _TAKEN[tag_format]:
+            takers = (name for name, taken in _TAKEN.items() if setting in taken)
             yield Problem.of(entry, f"format = {' or '.join(takers)} with it", tag_format)
 
 
@@ -76,15 +80,17 @@ def _check_shared(
     layers: Layers, section: str, owners: dict[tuple[object, ...], tuple[str, Place]]
 ) -> Iterator[Problem]:
     """Find a tag that another section has already. `owners` collects each identity's section and place."""
-    identity = IDENTIFIED_BY[layers.value(settings.TAG_FORMAT, section)]
-    entries = [layers.entry(setting, section) for setting in identity]
-    values = tuple(layers.value(setting, section) for setting in identity)
-    if None in values or (entry := entries[0]) is None:
-        return
-    owner, place = owners.setdefault(values, (section, entry.place))
-    if owner != section:
-        what = "an address" if identity[0] is settings.TAG_ADDRESS else "an identity"
-        yield Problem.of(entry, f"{what} of its own", f"that of [{owner}] ({place})")
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    identity = IDENTIFIED_BY[tag_format]
+    for each in (identity, *((setting,) for setting in _TAKEN[tag_format] if setting not in identity)):
+        entry = layers.entry(each[0], section)
+        values = tuple(layers.value(setting, section) for setting in each)
+        if None in values or entry is None:
+            continue
+        owner, place = owners.setdefault(values, (section, entry.place))
+        if owner != section:
+            what = "an address" if each[0] is settings.TAG_ADDRESS else "an identity"
+            yield Problem.of(entry, f"{what} of its own", f"that of [{owner}] ({place})")
 
 
 def _check_key(layers: Layers, section: str) -> Iterator[Problem]:
@@ -180,7 +186,7 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
         name=section.removeprefix("tag "),
         format=tag_format,
         address=address,
-        identity=None if address else _identity(layers, section, tag_format),
+        identity=_identity(layers, section, tag_format),
         key=key,
         key_expected=layers.entry(settings.TAG_KEY_CREDENTIAL, section) is not None,
         worker=layers.value(settings.TAG_WORKER, section),
@@ -196,6 +202,8 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
     )
 
 
-def _identity(layers: Layers, section: str, tag_format: str) -> dict[str, str | int]:
+def _identity(layers: Layers, section: str, tag_format: str) -> dict[str, str | int] | None:
+    if settings.TAG_ADDRESS in IDENTIFIED_BY[tag_format]:
+        return None
     values = {setting.key: layers.value(setting, section) for setting in IDENTIFIED_BY[tag_format]}
     return {key: value for key, value in values.items() if value is not None}

@@ -131,7 +131,7 @@ class Tag:
 
     name: str
     format: str
-    address: str | None = None  # upper case; or else `identity`
+    address: str | None = None  # upper case; or else `identity`, or with it: for what carries none
     identity: Mapping[str, str | int] | None = None
     key: bytes | None = field(default=None, repr=False)
     key_expected: bool = False  # a key is configured, whether or not it could be read

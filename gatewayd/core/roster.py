@@ -2,8 +2,9 @@
 
 A tag is known by its address, or by the whole identity it advertises (iBeacon, Eddystone), whatever address
 it has then. Identities are compared as bytes of the frame, so nobody else's frame is decoded. Eddystone
-telemetry carries no identity: it is of a tag only where the tag is assigned by address. One device may be
-two tags: what it says at rest by its address, its slot of a press by the identity, which counts first.
+telemetry carries no identity: it is of the tag that has an address beside its identity, and nothing else that
+this address sends is. One device may be two tags: what it says at rest by its address, its slot of a press by
+the identity, which counts first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Roster:
         for tag in tags:
             if tag.address is not None:
                 self._addresses[tag.address] = tag
-            elif tag.identity is not None and tag.format == ibeacon.NAME:
+            if tag.identity is not None and tag.format == ibeacon.NAME:
                 self._ibeacons[_ibeacon(tag.identity)] = tag
             elif tag.identity is not None:
                 self._eddystones[_eddystone(tag.identity)] = tag
@@ -51,7 +52,10 @@ class Roster:
             data = service_data.get(eddystone.SERVICE, b"")
             if data.startswith(eddystone.UID_HEAD):
                 tag = self._eddystones.get(data[eddystone.POWER_END : eddystone.INSTANCE_END])
-        return tag or self._addresses.get(address)
+        if tag is None and (tag := self._addresses.get(address)) and tag.identity is not None:
+            telemetry = service_data.get(eddystone.SERVICE, b"").startswith(eddystone.TLM_HEAD)
+            return tag if telemetry else None
+        return tag
 
 
 def _ibeacon(identity: Mapping[str, str | int]) -> bytes:

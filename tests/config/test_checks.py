@@ -158,9 +158,26 @@ def test_an_identity_of_another_format_is_an_error() -> None:
         "format = ibeacon with it, got bthome"
     )
     assert error(IBEACON + "address = C4:11:22:33:44:55").endswith(
-        "format = bthome or ela or itag or kontakt or minew or moko with it, got ibeacon"
+        "format = bthome or eddystone or ela or itag or kontakt or minew or moko with it, got ibeacon"
     )
     assert errors(IBEACON + "address = C4:11:22:33:44:55", "[tag b]\naddress =") == []
+
+
+def test_eddystone_may_have_an_address_beside_its_identity() -> None:
+    """For its telemetry, which has no identity; alone it is not enough, and it is nobody else's."""
+    (tag,) = loaded(EDDYSTONE + "address = C4:11:22:33:44:55").config.tags
+    assert (tag.address, tag.identity) == (
+        "C4:11:22:33:44:55",
+        {"namespace": "edd1ebeac04e5defa017", "instance": "0bdb87539b67"},
+    )
+    assert error("[tag e]\nformat = eddystone\naddress = C4:11:22:33:44:55").endswith(
+        "expected namespace and instance for the format eddystone, got no namespace and no instance"
+    )
+    assert error(TAG + EDDYSTONE + "address = C4:11:22:33:44:55") == (
+        "1.conf:7: [tag e] address = C4:11:22:33:44:55:"
+        " expected an address of its own, got that of [tag front] (1.conf:2)"
+    )
+    assert error(EDDYSTONE + "address = C4:11:22:33:44:55\n" + TAG).endswith("got that of [tag e] (1.conf:5)")
 
 
 def test_a_tag_that_counts_is_known_by_its_address() -> None:

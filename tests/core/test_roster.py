@@ -1,5 +1,7 @@
 """Which tag an advertisement is of."""
 
+from dataclasses import replace
+
 import pytest
 
 from gatewayd.core.model import Advertisement, Tag
@@ -66,6 +68,24 @@ def test_without_identities_only_addresses_count() -> None:
 def test_a_tag_that_nothing_can_find_is_left_out() -> None:
     """A tag with neither address nor identity is never found, and is no error here."""
     assert Roster([Tag(name="lost", format="bthome")]).find(beacon(1, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("2000 0BB8 1500 00000102 00000A00", True),  # telemetry
+        ("2001 0BB8 1500 00000102 00000A00", False),  # encrypted: it is not read
+        ("00E7" + NAMESPACE + "aabbccddeeff", True),  # its identity
+        ("00E7" + NAMESPACE + "aabbccddee00", False),  # another one: not its press
+        ("", False),
+    ],
+)
+def test_of_an_address_beside_an_identity_the_telemetry_counts_alone(data: str, *, found: bool) -> None:
+    """Which carries no identity. Whatever else is sent there is no press of the tag."""
+    tag = replace(STONE, address=STRANGER)
+    assert Roster([tag]).find(stone(data)) is (tag if found else None)
+    assert Roster([tag, BEACON]).find(beacon(1, 2)) is BEACON
+    assert Roster([tag, BEACON]).find(beacon(1, 3)) is None
 
 
 def test_an_identity_counts_before_the_address() -> None:
