@@ -27,6 +27,7 @@ from gatewayd.core.alarm import (
     adopt,
     retell,
 )
+from gatewayd.core.alarm.model import meant, sources
 from gatewayd.core.alarm.orders import RESPONDERS
 from gatewayd.core.command import Actor, Command, Incoming, UpkeepCommand
 from gatewayd.core.coverage import Record
@@ -46,7 +47,7 @@ from gatewayd.core.handling import (
     Respond,
     Review,
 )
-from gatewayd.core.model import Auth, ClockSource, Intent, Mode, Press, TagEvent
+from gatewayd.core.model import Auth, ClockSource, Intent, Mode, Press, Tag, TagEvent
 from gatewayd.core.supervision import Ear, Hearing
 from gatewayd.core.uuid7 import uuid7
 
@@ -512,6 +513,18 @@ def test_who_asks_to_cancel_is_told_of_where_only_their_overdue_visit_calls(worl
         world.do(Pressed(press=press, next_alarm_id=world.new_id(), decided=world.now))
         assert world.types == told
     assert world.alarms[alarm].open
+
+
+def test_whose_presses_are_meant_is_told_by_their_tags_and_by_their_workers_alarms(world: World) -> None:
+    """A test takes none of them; a test's own alarm and a closed one count for nothing."""
+    tags = [Tag(name=f"t-{n}", format="bthome", address="A", worker=f"w-{n}") for n in (1, 2, 3, 4)]
+    world.overdue()  # of w-1
+    world.press("t-2", "w-2")
+    world.press("t-3", "w-3", mode=Mode.TEST)
+    closed = world.press("t-4", "w-4")
+    world.command(Close(alarm=closed.id, outcome=Outcome.FALSE))
+    assert sources(world.alarms) == {"worker w-1", "t-2"}
+    assert meant(world.alarms, tags) == {"worker w-1", "t-1", "t-2"}
 
 
 def test_without_an_open_alarm_there_is_nothing_to_cancel(world: World) -> None:

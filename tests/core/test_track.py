@@ -1,6 +1,7 @@
 """Where the gateway is and was."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,16 @@ def test_a_parked_vehicle_that_leaves_on_fixes_that_are_not_trusted_is_not_said_
     assert where["lat"] == pytest.approx(52.0 + 599 * 11 * METRE)
 
 
+def test_no_reflection_moves_who_stands_where_poor_fixes_come_between() -> None:
+    """The gate of trusted fixes stays what it is."""
+    track = stood(201)
+    for second in range(201, 260):
+        away = 52.0 + (2 * PARKED_M * METRE if second % LEFT_FIXES == 0 else 0.0)
+        poor = second % LEFT_FIXES == 1
+        track.take(replace(fix(second, away), hdop=9.0 if poor else 1.0), at(second), subject=Subject.VEHICLE)
+    assert place(track, 260)["method"] == "parked"
+
+
 @pytest.mark.parametrize("away_m", [PARKED_M + 55, 5 * PARKED_M])
 def test_a_few_poor_fixes_do_not_move_a_parked_vehicle(away_m: float) -> None:
     """Within their own error any number of them, farther away not for long."""
@@ -147,11 +158,12 @@ def test_a_few_poor_fixes_do_not_move_a_parked_vehicle(away_m: float) -> None:
     assert place(track, 300)["lat"] == pytest.approx(52.0, abs=METRE)
 
 
-def test_fixes_that_are_not_trusted_park_nobody() -> None:
+@pytest.mark.parametrize("more", [{"hdop": 9.0}, {"hdop": None, "estimated": True}, {"received": None}])
+def test_fixes_that_are_not_trusted_or_of_no_known_time_park_nobody(more: dict[str, Any]) -> None:
     track = Track()
     for second in range(300):
-        track.take(replace(fix(second), hdop=9.0), at(second), subject=Subject.VEHICLE)
-    assert place(track, 299)["method"] == "gnss"
+        track.take(replace(fix(second), **more), at(second), subject=Subject.VEHICLE)
+    assert place(track, 299)["method"] != "parked"
 
 
 def test_a_vehicle_is_parked_on_the_date_line_too() -> None:
