@@ -35,11 +35,13 @@ def test_each_kind_of_press_has_a_count(kind: str, event: TagEvent) -> None:
 
 
 def test_the_scan_response_has_the_battery() -> None:
-    """In mV; 0 is not known. It may come with a frame or alone."""
+    """In mV, up to 100 in percent; 0 is not known. It may come with a frame or alone."""
     both = decode("20 00 0001", RESPONSE)
     assert both is not None
     assert both.battery_mv == 3000
     assert decode(response=RESPONSE) == TagReport(format="moko", battery_mv=3000)
+    assert decode(response=RESPONSE[:13] + b"\x00\x64") == TagReport(format="moko", battery_pct=100)
+    assert decode(response=RESPONSE[:13] + b"\x00\x65") == TagReport(format="moko", battery_mv=101)
     assert decode(response=RESPONSE[:13] + bytes(2)) is None
     assert decode(response=RESPONSE[:12]) is None
     assert decode(response=b"\x01" + RESPONSE[1:]) is None
