@@ -3,6 +3,10 @@
 Manufacturer data of company 0x0757: `B2`, then u16, little-endian: bit 0 the button is down, bits 1–15 how
 often it was pressed (wraps at 32,768); then, as configured, the battery: `F1` percent, or `F2` u16,
 little-endian, mV. ELA Innovation, "Bluetooth Low Energy Advertising Frame Specification".
+
+On the air the battery is in the scan response, under the same company; some receivers put the two together.
+bluetoothd keeps only the later one. Alone it is not claimed: nothing shows that a press would be heard, and
+the tag must not pass for seen.
 """
 
 from __future__ import annotations
