@@ -292,7 +292,7 @@ class Gateway:
     def _watch_visits(self) -> None:
         """Watch over visits, and over tags that may fall silent."""
         states, where = self.supervisor.states, self._whereabouts
-        self._watch_over(self._visits.tick(states, self.supervisor.batteries))
+        self._watch_over(self._visits.tick(states, self.supervisor.batteries(self.listener.presences)))
         known, here, recent = self._alarms.values(), where.position(), where.recent
         for lost in self._visits.lost(states, known, self._new_id, position=here, recent=recent):
             self._step(lost)

@@ -97,10 +97,12 @@ class Supervisor:
         """How each tag was at the last tick."""
         return {name: watch.state for name, watch in self._watches.items()}
 
-    @property
-    def batteries(self) -> dict[str, Charge | None]:
-        """How full each tag's battery was at the last tick; None where that is not known."""
-        return {name: watch.battery for name, watch in self._watches.items()}
+    def batteries(self, presences: Mapping[str, TagPresence]) -> dict[str, Charge | None]:
+        """How full each tag's battery is; None where that is not known."""
+        return {
+            name: supervision.powered(self._watches.get(name, Watch()), presence).battery
+            for name, presence in presences.items()
+        }
 
     def retell(self) -> None:
         """Tell every tag's state again, at the next tick."""

@@ -16,6 +16,7 @@ from gatewayd.config.model import Config
 from gatewayd.core import command, payload, topic
 from gatewayd.core.alarm import HopKind
 from gatewayd.core.alarm.model import WIRED
+from gatewayd.core.battery import Charge
 from gatewayd.core.journal import MessageId
 from gatewayd.core.model import (
     Advertisement,
@@ -29,7 +30,7 @@ from gatewayd.core.model import (
     State,
     Told,
 )
-from gatewayd.core.presence import BURST_S
+from gatewayd.core.presence import BURST_S, TagPresence
 from gatewayd.core.tags import eddystone, itag, moko
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind
@@ -804,6 +805,14 @@ async def test_a_battery_that_is_told_in_mv_is_warned_of_before_the_door() -> No
             visit_opened(room)
     assert [(told.body["battery"], told.body["battery_mv"]) for told in room.states()] == [("critical", 2000)]
     assert visit_told(room)[-1]["warnings"] == ["battery_critical"]
+
+
+async def test_a_battery_from_before_a_restart_is_known_before_the_first_tick() -> None:
+    """A visit that is on when the gateway starts is looked at then."""
+    room = Room()
+    told = TagPresence(last_seen=room.now(), battery_pct=5)
+    room.gateway.restore({TAG: {TAG_NAME: told.to_json()}})
+    assert room.gateway.supervisor.batteries(room.gateway.listener.presences) == {TAG_NAME: Charge.CRITICAL}
 
 
 async def test_eddystone_telemetry_is_heard_and_never_a_press() -> None:

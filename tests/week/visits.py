@@ -187,7 +187,8 @@ def _begins_s(view: View, visit: Visit, at_s: float) -> float:
     told = [
         message.happened_s
         for message in view.visits[visit.site, visit.id]
-        if message.body is not None and message.body["state"] == "open"
+        # One that begins less than a reminder before its end is told as that at once.
+        if message.body is not None and message.body["state"] in {"open", "reminded"}
     ]
     return told[0] if told and told[0] > at_s else at_s
 
