@@ -14,7 +14,7 @@ from gatewayd.core.command import Actor
 from gatewayd.core.drill import Drills
 from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.model import Body, Draft, Instant, Intent, Mode, Press
-from gatewayd.core.presence import TagPresence
+from gatewayd.core.tag_record import TagPresence
 from gatewayd.core.upkeep import PressWindow, TestRun
 
 logger = logging.getLogger(__name__)

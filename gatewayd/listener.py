@@ -8,8 +8,9 @@ from typing import Final
 
 from gatewayd.core import tags
 from gatewayd.core.model import Advertisement, Instant, Mode, Press, Tag, TagReport
-from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.presence import observe
 from gatewayd.core.roster import Roster
+from gatewayd.core.tag_record import TagPresence
 from gatewayd.records import TAG, Put, RecordKey, Records
 from gatewayd.supervisor import Supervisor
 

@@ -11,8 +11,8 @@ from gatewayd.core.battery import Charge
 from gatewayd.core.coverage.record import Changes
 from gatewayd.core.health import STARTING
 from gatewayd.core.model import Draft, Instant, State, Tag
-from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import Ear, Hearing, TagState, Watch
+from gatewayd.core.tag_record import TagPresence
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from gatewayd.core.model import (
     State,
     Told,
 )
-from gatewayd.core.presence import BURST_S, TagPresence
+from gatewayd.core.tag_record import BURST_S, TagPresence
 from gatewayd.core.tags import eddystone, itag, moko
 from gatewayd.core.tags.text import parse_service_data
 from gatewayd.core.topic import Kind

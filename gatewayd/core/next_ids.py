@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from gatewayd.core.model import Press
-from gatewayd.core.presence import BURST_S
+from gatewayd.core.tag_record import BURST_S
 from gatewayd.core.uuid7 import derive, is_uuid
 
 Seeds: TypeAlias = Mapping[str, str]  # by tag; what is returned as such is to be stored

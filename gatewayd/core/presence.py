@@ -27,7 +27,7 @@ One activation of a button is heard many times, and some of it again much later.
 7. What else cannot be told raises: a tag's first frame ever, a damaged record, an edge's silence across a
    reboot without a clock.
 
-What is saved may be older than what was heard, by at most `SAVE_EVERY_S`, never older than the last press. A
+What is saved may be somewhat older than what was heard (`tag_record`), never older than the last press. A
 restart then knows the last press, and ids cannot have come round meanwhile: no press is raised twice or
 lost, but for rule 6's, all of whose frames were sent while a killed daemon was down (docs/tags.md). A press
 that the application does not want (in no `…_on` of its tag) is heard all the same, and is no press.
@@ -39,25 +39,11 @@ a heartbeat every 8 s): equal keys mean one press only when they are heard withi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import Final
 
-from gatewayd.core import payload
-from gatewayd.core.model import (
-    Auth,
-    Body,
-    ClockSource,
-    Instant,
-    Intent,
-    Json,
-    Mode,
-    Press,
-    Presses,
-    Tag,
-    TagEvent,
-    TagReport,
-)
+from gatewayd.core.model import Auth, Instant, Intent, Mode, Press, Presses, Tag, TagEvent, TagReport
+from gatewayd.core.tag_record import Count, Edge, Frame, Kind, TagPresence, elapsed_s
 from gatewayd.core.tags import readable
 
 # A burst of copies comes every 0.1 to 1 s: after 10 s of silence it has ended. A press within 10 s of another
@@ -68,134 +54,9 @@ EVENT_SILENCE_S: Final = 10.0
 IDENTITY_SILENCE_S: Final = 30.0
 # A tag that counts sends every few seconds, pressed or not: heard so lately, it was here when it was pressed.
 COUNT_SILENCE_S: Final = 30.0
-# Below the 34 min in which heartbeats every 8 s use up 256 packet ids, and rare enough for an SD card.
-SAVE_EVERY_S: Final = 600.0
-# While an edge is on the air its last hearing is saved more often, a third of the silence that ends it, so
-# that a restart in the middle of a burst does not raise it again; for as long as bursts last (60 to 90 s).
-BURST_SAVE_EVERY_S: Final = 10.0
-BURST_S: Final = 120.0
 
 # Packet ids are u8. A genuine press cannot have the id of one whose counter is less than this below its own.
 PACKET_IDS: Final = 256
-
-_T = TypeVar("_T")
-
-
-class Kind(StrEnum):
-    """What a frame is, for telling copies: only frames of one kind are compared."""
-
-    PLAIN = "plain"
-    PROVEN = "proven"
-    REPLAYED = "replayed"
-    UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """The last frame of a kind: what it said, and its counter where it has one."""
-
-    content: str
-    counter: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    """An event or identity without a number, on the air since and until."""
-
-    content: str
-    since: Instant
-    heard: Instant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
-    """How many presses of a kind a tag counts, and when it last said so."""
-
-    count: int
-    heard: Instant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagPresence:
-    """What is known of one tag."""
-
-    last_seen: Instant | None = None
-    rssi_dbm: int | None = None
-    battery_pct: int | None = None
-    battery_mv: int | None = None
-    auth: Auth | None = None  # of the last frame
-    frames: Mapping[Kind, Frame] = field(default_factory=dict)
-    edge: Edge | None = None
-    counts: Mapping[str, Count] = field(default_factory=dict)  # by event, where a tag counts its presses
-    last_test: Instant | None = None  # when it was last pressed as a test
-
-    @property
-    def numbered(self) -> bool:
-        """Whether the tag numbers what it says, so that copies of a press can be told by it."""
-        return bool(self.frames or self.counts)
-
-    def due(self, saved_at: Instant | None, now: Instant) -> bool:
-        """Whether it must be saved now, having last been saved at `saved_at` (None: not by this process).
-
-        A press is saved with its alarm, whatever this says.
-        """
-        seen = self.last_seen
-        if seen is None or seen.boot != now.boot:
-            return False
-        if saved_at is None or saved_at.boot != now.boot:
-            return True
-        unsaved_s = now.mono_s - saved_at.mono_s
-        if unsaved_s >= SAVE_EVERY_S:
-            return seen.mono_s > saved_at.mono_s
-        if self.edge is None or unsaved_s < BURST_SAVE_EVERY_S:
-            return False
-        burst_s = _elapsed_s(self.edge.since, self.edge.heard)
-        return self.edge.heard.mono_s > saved_at.mono_s and burst_s is not None and burst_s <= BURST_S
-
-    def to_json(self) -> str:
-        """The record as text for the disk."""
-        edge = self.edge
-        return payload.dump(
-            {
-                "last_seen": self.last_seen,
-                "rssi_dbm": self.rssi_dbm,
-                "battery_pct": self.battery_pct,
-                "battery_mv": self.battery_mv,
-                "auth": None if self.auth is None else self.auth.value,
-                "frames": {
-                    kind.value: {"content": frame.content, "counter": frame.counter}
-                    for kind, frame in self.frames.items()
-                },
-                "edge": None
-                if edge is None
-                else {"content": edge.content, "since": edge.since, "heard": edge.heard},
-                "counts": {
-                    event: {"count": count.count, "heard": count.heard}
-                    for event, count in self.counts.items()
-                },
-                "last_test": self.last_test,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> TagPresence:
-        """The record that `to_json` wrote; a fresh one when `text` is damaged: the next press raises."""
-        try:
-            body = payload.load(text)
-            auth = _optional(body.get("auth"), str)
-            return cls(
-                last_seen=_optional(body.get("last_seen"), Instant),
-                rssi_dbm=_optional(body.get("rssi_dbm"), int),
-                battery_pct=_optional(body.get("battery_pct"), int),
-                battery_mv=_optional(body.get("battery_mv"), int),
-                auth=None if auth is None else Auth(auth),
-                frames={Kind(kind): _frame(item) for kind, item in _object(body.get("frames")).items()},
-                edge=None if body.get("edge") is None else _edge(body["edge"]),
-                counts={event: _count(item) for event, item in _object(body.get("counts", {})).items()},
-                last_test=_optional(body.get("last_test"), Instant),
-            )
-        except ValueError:
-            return cls()
 
 
 def observe(
@@ -307,7 +168,7 @@ def _next_count(
         return counts, False
     if presses.now or before is None or presses.count == 0:
         return counts, presses.now
-    silent_s = _elapsed_s(before.heard, heard)
+    silent_s = elapsed_s(before.heard, heard)
     return counts, silent_s is not None and silent_s <= COUNT_SILENCE_S
 
 
@@ -330,19 +191,10 @@ def _next_edge(edge: Edge | None, report: TagReport, heard: Instant) -> tuple[Ed
     else:
         content, silence_s = ",".join(report.buttons), EVENT_SILENCE_S
     if edge is not None and edge.content == content:
-        silent_s = _elapsed_s(edge.heard, heard)
+        silent_s = elapsed_s(edge.heard, heard)
         if silent_s is not None and silent_s <= silence_s:
             return replace(edge, heard=heard), False
     return Edge(content=content, since=heard, heard=heard), True
-
-
-def _elapsed_s(earlier: Instant, later: Instant) -> float | None:
-    """Seconds between; None where that cannot be known: another boot, and a clock not set or set back."""
-    if earlier.boot == later.boot:
-        return later.mono_s - earlier.mono_s
-    if ClockSource.NONE in {earlier.source, later.source} or later.wall_s < earlier.wall_s:
-        return None
-    return later.wall_s - earlier.wall_s
 
 
 def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Intent, Mode, int | None] | None:
@@ -364,40 +216,3 @@ def _activation(tag: Tag, report: TagReport) -> tuple[TagEvent, Intent, Mode, in
             if event in wanted - {TagEvent.NONE}:
                 return event, intent, mode, button if len(events) > 1 else None
     return None
-
-
-def _optional(value: Json, kind: type[_T]) -> _T | None:
-    if value is None:
-        return None
-    return _required(value, kind)
-
-
-def _required(value: Json, kind: type[_T]) -> _T:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"expected {kind.__name__}, got {value!r}")
-    return value
-
-
-def _object(value: Json) -> Body:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {value!r}")
-    return value
-
-
-def _frame(value: Json) -> Frame:
-    body = _object(value)
-    return Frame(content=_required(body.get("content"), str), counter=_optional(body.get("counter"), int))
-
-
-def _count(value: Json) -> Count:
-    body = _object(value)
-    return Count(count=_required(body.get("count"), int), heard=_required(body.get("heard"), Instant))
-
-
-def _edge(value: Json) -> Edge:
-    body = _object(value)
-    return Edge(
-        content=_required(body.get("content"), str),
-        since=_required(body.get("since"), Instant),
-        heard=_required(body.get("heard"), Instant),
-    )

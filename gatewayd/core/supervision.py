@@ -23,7 +23,7 @@ from typing import Final
 from gatewayd.core import topic
 from gatewayd.core.battery import Charge, charge
 from gatewayd.core.model import Body, Draft, Instant, Json, Keep, MessageClass, State, Tag
-from gatewayd.core.presence import TagPresence
+from gatewayd.core.tag_record import TagPresence
 
 # Usual receivers decode down to -97 dBm; a body that turns costs 10 dB, so below this a press may not arrive.
 FAINT_DBM: Final = -90.0

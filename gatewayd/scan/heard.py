@@ -13,8 +13,9 @@ from math import inf
 from typing import Final
 
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Tag, TagReport
-from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.presence import observe
 from gatewayd.core.roster import Roster
+from gatewayd.core.tag_record import TagPresence
 from gatewayd.core.tags import FAMILIES, decode, describe, readable
 
 # A car park full of telephones; more than anybody reads.

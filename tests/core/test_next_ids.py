@@ -6,7 +6,7 @@ import pytest
 
 from gatewayd.core.model import ClockSource, Instant, Press, TagEvent
 from gatewayd.core.next_ids import NextIds
-from gatewayd.core.presence import BURST_S
+from gatewayd.core.tag_record import BURST_S
 from gatewayd.core.uuid7 import is_uuid, uuid7
 
 NUMBERS = count()

@@ -11,15 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from gatewayd.core.model import Auth, ClockSource, Instant, Mode, Press, Presses, Tag, TagEvent, TagReport
 from gatewayd.core.presence import (
-    BURST_S,
     COUNT_SILENCE_S,
     EVENT_SILENCE_S,
     IDENTITY_SILENCE_S,
     PACKET_IDS,
-    SAVE_EVERY_S,
-    TagPresence,
     observe,
 )
+from gatewayd.core.tag_record import BURST_S, SAVE_EVERY_S, TagPresence
 
 PLAIN = Tag(name="nurse-1", format="bthome", address="C4:11:22:33:44:55", worker="w-17")
 SEALED = replace(PLAIN, key=bytes(16), key_expected=True)

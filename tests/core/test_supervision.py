@@ -8,7 +8,6 @@ import pytest
 
 from gatewayd.core.battery import Charge
 from gatewayd.core.model import Auth, ClockSource, Instant, State, Tag
-from gatewayd.core.presence import TagPresence
 from gatewayd.core.supervision import (
     CHANGE_S,
     REFRESH_S,
@@ -25,6 +24,7 @@ from gatewayd.core.supervision import (
     switched_on,
     told,
 )
+from gatewayd.core.tag_record import TagPresence
 
 TAG = Tag(name="t-1", format="bthome", worker="nurse-1")  # lost after 60 s
 HEARS = Ear(hearing=Hearing.HEARS, since_s=0.0, heard_s=1e6)  # always somebody

@@ -9,8 +9,9 @@ import pytest
 from listening import HURRIED, TAG, listening, press, until
 
 from gatewayd.core.model import Advertisement, ClockSource, Instant, Press, State, Tag
-from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.presence import observe
 from gatewayd.core.roster import Roster
+from gatewayd.core.tag_record import TagPresence
 from gatewayd.core.tags import decode, eddystone
 from gatewayd.edge.ble import Timing
 from gatewayd.sim.air import burst, flood

@@ -8,7 +8,8 @@ from listening import HURRIED, SECOND, TAG, listening, press, until
 
 from gatewayd.config import model as config
 from gatewayd.core.model import ClockSource, Instant, State, Tag
-from gatewayd.core.presence import TagPresence, observe
+from gatewayd.core.presence import observe
+from gatewayd.core.tag_record import TagPresence
 from gatewayd.core.tags import decode
 from gatewayd.edge.ble import Remedies, Timing
 from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from gatewayd.core import health, presence
-from gatewayd.core.presence import Frame, Kind, TagPresence
+from gatewayd.core.tag_record import Count, Frame, Kind, TagPresence
 from gatewayd.core.tags import FAMILIES, itag
 from shift.__main__ import work
 from shift.tags import MODELS, Tag
@@ -50,7 +50,7 @@ def _every_proof(
 
 
 def _counted_once(known: TagPresence, event: Any, presses: Any, heard: Any) -> tuple[Any, bool]:
-    return {**known.counts, event.value: presence.Count(count=presses.count, heard=heard)}, presses.now
+    return {**known.counts, event.value: Count(count=presses.count, heard=heard)}, presses.now
 
 
 MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
@@ -61,7 +61,7 @@ MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
         lambda frames, kind, frame: kind not in frames,
     ),
     "a recording is proof": (presence, "_kind", _every_proof),
-    "a restart forgets": (presence.TagPresence, "from_json", _no_memory),
+    "a restart forgets": (TagPresence, "from_json", _no_memory),
     "every triggered frame is a press": (presence, "_next_count", _counted_once),
     "silence is short": (presence, "IDENTITY_SILENCE_S", 1.0),
     "silence is long": (presence, "IDENTITY_SILENCE_S", 300.0),

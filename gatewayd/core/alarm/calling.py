@@ -20,7 +20,7 @@ from gatewayd.core.alarm.turn import Told, Turn
 from gatewayd.core.fields import Code, Refusal
 from gatewayd.core.handling import Raise
 from gatewayd.core.model import Auth, Body, Instant, Intent, Mode, Press
-from gatewayd.core.presence import BURST_S
+from gatewayd.core.tag_record import BURST_S
 from gatewayd.core.uuid7 import RANDOM_BYTES, derive, is_uuid, uuid7
 
 # The figures of the field; each is argued for in the package's rules.
