@@ -24,6 +24,9 @@ One activation of a button is heard many times, and some of it again much later.
    its kind of press, and either the button is used now or that count was heard `COUNT_SILENCE_S` before at
    most: then the frames of the press itself were lost. What was pressed in a longer or unknown silence is for
    others to tell, whichever of a tag's counts is heard first. One that began anew at 0 is a new battery.
+   Its count may come back to the very number that is known: an equal one is a press when the button is used
+   now, was last heard in use with it longer than `BURST_S` ago, and the number at all `COUNT_SILENCE_S` ago:
+   in less nobody changes a battery. Where no clock can tell, it is a copy.
 7. What else cannot be told raises: a tag's first frame ever, a damaged record, an edge's silence across a
    reboot without a clock.
 
@@ -43,7 +46,7 @@ from dataclasses import replace
 from typing import Final
 
 from gatewayd.core.model import Auth, Instant, Intent, Mode, Press, Presses, Tag, TagEvent, TagReport
-from gatewayd.core.tag_record import Count, Edge, Frame, Kind, TagPresence, elapsed_s
+from gatewayd.core.tag_record import BURST_S, Count, Edge, Frame, Kind, TagPresence, elapsed_s
 from gatewayd.core.tags import readable
 
 # A burst of copies comes every 0.1 to 1 s: after 10 s of silence it has ended. A press within 10 s of another
@@ -163,13 +166,24 @@ def _next_count(
 ) -> tuple[Mapping[str, Count], bool]:
     """Rule 6: the counts after `presses` of a kind, and whether it is one."""
     before = presence.counts.get(event)
-    counts = {**presence.counts, event.value: Count(count=presses.count, heard=heard)}
-    if before is not None and before.count == presses.count:
-        return counts, False
+    again = before is not None and before.count == presses.count
+    used = heard if presses.now else before.used if before is not None and again else None
+    counts = {**presence.counts, event.value: Count(count=presses.count, heard=heard, used=used)}
+    if before is not None and again:
+        return counts, presses.now and _came_back(before, heard)
     if presses.now or before is None or presses.count == 0:
         return counts, presses.now
     silent_s = elapsed_s(before.heard, heard)
     return counts, silent_s is not None and silent_s <= COUNT_SILENCE_S
+
+
+def _came_back(known: Count, heard: Instant) -> bool:
+    """Rule 6: whether a count that is known, in use again, can only be that of a new battery."""
+    silent_s = elapsed_s(known.heard, heard)
+    unused_s = elapsed_s(known.used or known.heard, heard)
+    if silent_s is None or unused_s is None:
+        return False
+    return silent_s > COUNT_SILENCE_S and unused_s > BURST_S
 
 
 def _number(report: TagReport) -> tuple[int | None, str]:

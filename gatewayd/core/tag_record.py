@@ -51,10 +51,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many presses of a kind a tag counts, and when it last said so."""
+    """A tag's count of a kind of press, and when it last said so, at all and with the button in use."""
 
     count: int
     heard: Instant
+    used: Instant | None = None  # None: never with this count, or it was stored before this was known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class TagPresence:
                 if edge is None
                 else {"content": edge.content, "since": edge.since, "heard": edge.heard},
                 "counts": {
-                    event: {"count": count.count, "heard": count.heard}
+                    event: {"count": count.count, "heard": count.heard, "used": count.used}
                     for event, count in self.counts.items()
                 },
                 "last_test": self.last_test,
@@ -174,7 +175,11 @@ def _frame(value: Json) -> Frame:
 
 def _count(value: Json) -> Count:
     body = _object(value)
-    return Count(count=_required(body.get("count"), int), heard=_required(body.get("heard"), Instant))
+    return Count(
+        count=_required(body.get("count"), int),
+        heard=_required(body.get("heard"), Instant),
+        used=_optional(body.get("used"), Instant),
+    )
 
 
 def _edge(value: Json) -> Edge:

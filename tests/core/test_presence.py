@@ -743,3 +743,86 @@ def test_a_counting_tag_is_known_after_a_restart() -> None:
     assert ear.presence.numbered
     ear.presence = TagPresence.from_json(ear.presence.to_json())
     assert ear.events(counted(5, now=True), counted(6, now=True)) == [None, PRESS]
+
+
+def test_a_burst_of_a_minute_is_one_press_and_so_is_one_with_a_restart_in_it() -> None:
+    """What was saved with the press is enough: nothing is saved while it is repeated."""
+    ear = Ear(PLAIN)
+    assert ear.hear(counted(1, now=True)) is not None
+    record = ear.presence.to_json()
+    assert [ear.hear(counted(1, now=True), after_s=20) for _ in range(3)] == [None, None, None]
+    ear.presence = TagPresence.from_json(record)
+    assert ear.hear(counted(1, now=True)) is None
+
+
+def test_a_count_that_a_new_battery_brought_back_is_a_press() -> None:
+    """The tag advertises only when triggered: pressed once with each battery, it says 1 each time."""
+    ear = Ear(PLAIN)
+    ear.events(counted(1, now=True), counted(1, now=True))
+    ear.restart()
+    assert ear.hear(counted(1, now=True), after_s=BURST_S) is None
+    assert ear.hear(counted(1, now=True), after_s=BURST_S + 0.1) is not None
+    assert ear.hear(counted(1, now=True)) is None
+    assert ear.hear(counted(1, now=True), after_s=3600) is not None
+
+
+def test_a_count_that_came_back_is_no_press_while_nobody_presses() -> None:
+    """At rest it is what the gateway knows, however long it was not heard."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(1, now=True))
+    assert [ear.hear(counted(1), after_s=3600) for _ in range(2)] == [None, None]
+
+
+def test_a_count_that_was_known_at_rest_only_can_come_back() -> None:
+    """It was never heard in use: since it was heard at all counts."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(1))
+    assert ear.hear(counted(1, now=True), after_s=BURST_S) is None
+    ear = Ear(PLAIN)
+    ear.hear(counted(1))
+    assert ear.hear(counted(1, now=True), after_s=BURST_S + 1) is not None
+
+
+def test_a_tag_that_is_heard_all_the_time_has_no_new_battery() -> None:
+    """Seconds since the last click that come round after 18 h say "just now", and nobody clicked."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(1, now=True))
+    assert not any(ear.hear(counted(1), after_s=COUNT_SILENCE_S) for _ in range(10))
+    assert ear.hear(counted(1, now=True), after_s=COUNT_SILENCE_S) is None
+
+
+@pytest.mark.parametrize(
+    ("later", "raises"),
+    [
+        (at(1, "b2", wall_s=1.8e9 + 3600), True),
+        (at(1, "b2", wall_s=1.8e9 + 130), False),
+        (at(1, "b2", wall_s=1.8e9), False),
+        (at(1, "b2", wall_s=1.8e9 + 3600, source=ClockSource.NONE), False),
+    ],
+    ids=["an hour", "a moment", "set back", "unknown"],
+)
+def test_whether_a_count_came_back_only_a_clock_can_tell(later: Instant, raises: bool) -> None:
+    """After a reboot: where nobody knows how long it took, an equal count is a copy."""
+    presence, _ = observe(TagPresence(), PLAIN, counted(1, now=True), at(100), None)
+    _, press = observe(presence, PLAIN, counted(1, now=True), later, None)
+    assert (press is not None) == raises
+
+
+def test_a_count_that_was_known_in_an_earlier_boot_without_a_clock_stays_a_copy() -> None:
+    """Heard again at rest meanwhile, it was used nobody knows how long ago."""
+    unset = at(100, source=ClockSource.NONE)
+    presence, _ = observe(TagPresence(), PLAIN, counted(1, now=True), unset, None)
+    presence, _ = observe(presence, PLAIN, counted(1), at(1, "b2"), None)
+    _, press = observe(presence, PLAIN, counted(1, now=True), at(3600, "b2"), None)
+    assert press is None
+
+
+def test_a_count_that_was_stored_before_its_use_was_known_is_read() -> None:
+    """By an earlier version."""
+    ear = Ear(PLAIN)
+    ear.hear(counted(5, now=True))
+    stored = json.loads(ear.presence.to_json())
+    del stored["counts"]["press"]["used"]
+    ear.presence = TagPresence.from_json(json.dumps(stored))
+    assert ear.presence.counts["press"].count == 5
+    assert ear.events(counted(5, now=True), counted(6, now=True)) == [None, PRESS]
