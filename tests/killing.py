@@ -161,10 +161,15 @@ class Life:
         self.gateway.on_hop(message, kind, at)
         if not self._told:
             return
-        os.write(self._report, f"{message.body['press_key']} {message.body['alarm']}\n".encode())
+        os.write(self._report, f"{press_of(message.body)} {message.body['alarm']}\n".encode())
         self._tells -= 1
         if self._tells == 0:
             self._end()
+
+
+def press_of(body: Any) -> str:
+    """The press that a message tells of: by its counter, for there are more lives than packet ids."""
+    return f"{body['tag']['id']}-{body['tag']['counter']}"
 
 
 def address(tag: int) -> str:
@@ -256,10 +261,10 @@ def judge(directory: Path) -> dict[str, int]:
     for line in (directory / "received").read_text().splitlines():
         event = json.loads(line)
         if "cause" in event:
-            calls.add((event["press_key"], event["alarm"]))
+            calls.add((press_of(event), event["alarm"]))
         if event["type"] == "raised":
-            alarms[event["press_key"]].add(event["alarm"])
-            presses[event["alarm"]].add(event["press_key"])
+            alarms[press_of(event)].add(event["alarm"])
+            presses[event["alarm"]].add(press_of(event))
     lines = (directory / "accepted").read_text().splitlines()
     accepted = {(press, alarm) for press, alarm in map(str.split, lines)}
     return {

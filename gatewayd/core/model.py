@@ -181,7 +181,7 @@ class Press:
     format: str | None = None
     worker: str | None = None
     counter: int | None = None  # the frame's counter, or its packet id
-    press_key: str | None = None  # tag + counter; None where the format has no counter
+    press_key: str | None = None  # tag + packet id, or else counter; None where the format has neither
     copy_key: str | None = None  # what its copies have in common, and no press near it; None: only time tells
     battery_pct: int | None = None
     rssi_dbm: int | None = None

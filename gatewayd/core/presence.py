@@ -35,8 +35,10 @@ restart then knows the last press, and ids cannot have come round meanwhile: no 
 lost, but for rule 6's, all of whose frames were sent while a killed daemon was down (docs/tags.md). A press
 that the application does not want (in no `…_on` of its tag) is heard all the same, and is no press.
 
-`press_key` names a press across gateways. A packet id comes round after 256 contents (over half an hour with
-a heartbeat every 8 s): equal keys mean one press only when they are heard within minutes of each other.
+`press_key` names a press across gateways: by its packet id where it has one, since firmware that repeats a
+press seals it anew under another counter, and each gateway may hear another of these. A packet id comes round
+after 256 contents (over half an hour with a heartbeat every 8 s): equal keys mean one press only when they
+are heard within minutes of each other.
 """
 
 from __future__ import annotations
@@ -187,11 +189,11 @@ def _came_back(known: Count, heard: Instant) -> bool:
 
 
 def _number(report: TagReport) -> tuple[int | None, str]:
-    """The number of a frame's content, and what tells the press from others of the tag."""
+    """The number that a press is told with, and what tells it from others of the tag, at any gateway."""
     if report.presses is not None:
         return report.presses.count, f"{report.buttons[0]}-{report.presses.count}"
     number = report.packet_id if report.counter is None else report.counter
-    return number, str(number)
+    return number, str(number if report.packet_id is None else report.packet_id)
 
 
 def _next_edge(edge: Edge | None, report: TagReport, heard: Instant) -> tuple[Edge | None, bool]:

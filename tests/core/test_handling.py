@@ -547,6 +547,24 @@ def test_ops_refuse_to_cancel(world: World) -> None:
     assert world.command(refusal).code is None
 
 
+def test_a_request_heard_again_after_a_kill_has_the_same_id_and_a_later_one_another(world: World) -> None:
+    """A packet id comes round: hours later the same key is another request, refused or raised again before."""
+    alarm = world.press()
+    before = world.alarms
+    world.press(intent=Intent.CANCEL, press_key="t-1:2")
+    ids = [world.events[0].id]
+    world.alarms = before
+    world.press(intent=Intent.CANCEL, press_key="t-1:2")
+    assert [world.events[0].id] == ids
+    world.command(Note(alarm=alarm.id, text="Code word missing.", refuses_cancel=True))
+    world.after(7200).press(intent=Intent.CANCEL, press_key="t-1:2")
+    ids.append(world.events[0].id)
+    world.after(700).press()
+    world.after(7200).press(intent=Intent.CANCEL, press_key="t-1:2")
+    assert world.events[0].id not in ids
+    assert len(set(ids)) == 2
+
+
 def test_a_duress_press_raises_an_alarm(world: World) -> None:
     alarm = world.press(intent=Intent.DURESS)
     assert (world.events[0].body["cause"], world[alarm].hushed) == ("duress", True)

@@ -212,7 +212,23 @@ def test_a_counter_above_all_others_proves_the_press() -> None:
     """Authentic and new."""
     press = Ear(SEALED).hear(sealed(7, 1, PRESS))
     assert press is not None
-    assert (press.auth, press.counter, press.press_key) == (Auth.OK, 7, "nurse-1-7")
+    assert (press.auth, press.counter, press.press_key) == (Auth.OK, 7, "nurse-1-1")
+
+
+def test_two_gateways_give_a_press_that_is_sealed_anew_one_key() -> None:
+    """One hears the burst, the other only the heartbeat that repeats it under the next counter."""
+    one, other = Ear(SEALED).hear(sealed(401, 5, PRESS)), Ear(SEALED).hear(sealed(402, 5, PRESS))
+    assert one is not None
+    assert other is not None
+    assert (one.counter, other.counter) == (401, 402)
+    assert one.press_key == other.press_key == "nurse-1-5"
+
+
+def test_without_a_packet_id_the_counter_is_the_key() -> None:
+    """There is nothing else that two gateways could agree on."""
+    press = Ear(SEALED).hear(sealed(401, None, PRESS))
+    assert press is not None
+    assert press.press_key == "nurse-1-401"
 
 
 def test_a_repeated_press_under_a_new_counter_is_a_copy() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from shift.site import Absence, Activation
-from shift.tags import RepeatingBTHome, Tag
+from shift.tags import Tag
 from shift.world import Press
 
 NOTICE_S: Final = 1.0  # a dead radio is seen within this time
@@ -145,14 +145,13 @@ def _judge_keys(presses: list[Press], keys: dict[Press, dict[str, str]], verdict
     last: dict[str, list[tuple[float, set[str]]]] = defaultdict(list)
     for press in presses:
         mine = set(keys[press].values())
-        # A heartbeat with the old press has a counter of its own: its key tells of the heartbeat.
-        if press.forged or press.untellable or not mine or isinstance(press.tag, RepeatingBTHome):
+        if press.forged or press.untellable or not mine:
             continue
         verdict.counts["keys"] += 1
         if len(mine) > 1:
             verdict.against.append(f"{press.tag.name} at {press.began_s:.2f} s has the keys {sorted(mine)}")
         for at_s, others in last[press.tag.name][-10:]:
-            if press.began_s - at_s <= APART_S and mine & others and not press.tag.sealed:
+            if press.began_s - at_s <= APART_S and mine & others:
                 verdict.against.append(f"{press.tag.name} at {at_s:.2f} and {press.began_s:.2f} s: {mine}")
         last[press.tag.name].append((press.began_s, mine))
 

@@ -53,6 +53,14 @@ def _counted_once(known: TagPresence, event: Any, presses: Any, heard: Any) -> t
     return {**known.counts, event.value: Count(count=presses.count, heard=heard)}, presses.now
 
 
+_NUMBER: Final = presence._number
+
+
+def _by_counter(report: Any) -> tuple[int | None, str]:
+    number, key = _NUMBER(report)
+    return number, key if report.counter is None else str(report.counter)
+
+
 MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
     "copies count": (presence, "_repeats", _never),
     "an id that was there before is a copy": (
@@ -68,6 +76,7 @@ MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
     "an event's silence is short": (presence, "EVENT_SILENCE_S", 0.2),
     "an event's silence is long": (presence, "EVENT_SILENCE_S", 300.0),
     "a count is believed after hours": (presence, "COUNT_SILENCE_S", 1e9),
+    "a key for each counter": (presence, "_number", _by_counter),
     "one key for all": (presence, "_number", lambda _report: (0, "0")),
     "health says nothing": (health.Health, "message_due", _never),
 }

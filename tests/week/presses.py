@@ -17,6 +17,7 @@ from week.view import COARSE_S, NEVER_S, SAME_S, Event, Fall, View
 COUNTED_S: Final = 10.0
 EMERGENCY_S: Final = 600.0
 CORROBORATION_S: Final = 120.0
+APART_S: Final = 120.0  # a packet id comes round: keys are compared within minutes only
 EDGE_S: Final = 2.0  # nobody is asked what a press is that comes so near to a figure
 AT_ONCE_S: Final = 1.0
 PANIC: Final = "panic"
@@ -329,8 +330,9 @@ def _open(view: View, site: str, known: Open, at_s: float) -> bool:
 
 
 def one_key(view: View) -> Iterator[Fall]:
-    """one press heard by two gateways has one key; presses of a tag have different ones."""
+    """one press heard by two gateways has one key; presses of a tag within minutes have different ones."""
     keys: dict[tuple[str, int], set[str]] = {}
+    at_s: dict[tuple[str, int], float] = {}
     for press in view.journal.presses:
         for site, heard in press.heard.items():
             for event in view.near(site, heard[0]):
@@ -340,12 +342,15 @@ def one_key(view: View) -> Iterator[Fall]:
                     and "press_key" in event.body
                 ):
                     keys.setdefault((press.tag, press.number), set()).add(event.body["press_key"])
+                    at_s[press.tag, press.number] = press.at_s
     used: dict[str, tuple[str, int]] = {}
     for whose, mine in keys.items():
         if len(mine) > 1:
             yield Fall(at_s=0.0, site="both", expected=f"one key of {whose}", seen=str(sorted(mine)))
         for key in mine:
-            if used.setdefault(key, whose) != whose:
+            before = used.get(key, whose)
+            used[key] = whose
+            if before != whose and at_s[whose] - at_s[before] <= APART_S:
                 yield Fall(
-                    at_s=0.0, site="both", expected=f"a key for {whose} alone", seen=f"{key} of {used[key]}"
+                    at_s=0.0, site="both", expected=f"a key for {whose} alone", seen=f"{key} of {before}"
                 )

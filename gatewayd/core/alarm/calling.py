@@ -229,7 +229,9 @@ def _cancel(turn: Turn, alarm: Alarm, press: Press) -> None:
     asked = alarm.cancelled
     if asked is not None and alarm.cancel_refused is None and elapsed_s(asked, press.heard) < REPEAT_S:
         return
-    told = Told(at=press.heard, id=derive(alarm.id, f"cancel {_key(press)}"))
+    # A packet id comes round: what was there before tells it from an earlier request with the same key.
+    before = f"{alarm.presses} {None if asked is None else asked.mono_s}"
+    told = Told(at=press.heard, id=derive(alarm.id, f"cancel {before} {_key(press)}"))
     asking = replace(alarm, cancelled=press.heard, cancel_refused=None)
     turn.tell(
         asking, Trigger.CANCEL_REQUESTED, known({"press_key": press.press_key, "tag": _tag(press)}), told
