@@ -50,6 +50,7 @@ class Driller:
         self._test = config.test
         self._gateway = config.gateway.id
         self._tags = {tag.name for tag in config.tags}
+        self._calling = {tag.name for tag in config.tags if tag.calls}
 
     def restore(self, text: str | None) -> None:
         """Take what an earlier run knew. What this one has begun already is newer."""
@@ -132,7 +133,7 @@ class Driller:
 
     def body(self, presences: Mapping[str, TagPresence]) -> Body:
         """What health tells."""
-        tests = {tag: presences[tag].last_test if tag in presences else None for tag in self._tags}
+        tests = {tag: presences[tag].last_test if tag in presences else None for tag in self._calling}
         return self._drills.body(tests, self._now(), self._test.overdue_after_s)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from test_gateway import TAG_NAME, Room, configured, visit_opened
@@ -166,6 +167,14 @@ async def test_the_last_test_of_a_tag_is_kept_and_told(room: Room) -> None:
     again = Room(disk=room.disk, now_s=room.now_s)
     again.gateway.restore(room.disk.records)
     assert again.gateway.tests["overdue"] == []
+
+
+async def test_a_tag_that_only_shows_that_it_is_there_is_not_to_be_tested() -> None:
+    """Its slot at rest: nothing of it means anything."""
+    rest = f"[tag rest]\nformat = ibeacon\nuuid = {uuid4()}\nmajor = 1\nminor = 2\nalarm_on = none\n"
+    room = Room(config=configured(rest))
+    room.gateway.restore({})
+    assert room.gateway.tests["overdue"] == [TAG_NAME]
 
 
 async def test_a_real_press_is_no_test(room: Room) -> None:

@@ -123,6 +123,14 @@ def test_a_tag_that_anyone_can_copy_says_so_and_needs_no_restart(
     assert not (site / "credentials").exists()
 
 
+def test_a_ready_made_format_is_assigned_by_what_the_makers_app_shows(site: Path) -> None:
+    identity = ["--uuid", "00112233-4455-6677-8899-aabbccddeeff", "--major", "1", "--minor", "2"]
+    assert add(site, "bert", "--format", "kontakt_ibeacon", *identity) == 0
+    bert = tags(site)["bert"]
+    assert bert.resting == {"uuid": identity[1], "major": 1, "minor": 2}
+    assert bert.identity == {"uuid": f"{identity[1][:-1]}0", "major": 1, "minor": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "refusal"),
     [
@@ -137,6 +145,11 @@ def test_a_tag_that_anyone_can_copy_says_so_and_needs_no_restart(
         ("../x", ["--address", ADDRESS], (2, "NAME: expected 1 to 64 letters, digits, _ and -, got ../x")),
         ("wired", ["--address", ADDRESS], (1, "expected another tag's name")),
         ("bert", ["--format", "ibeacon", "--major", "1"], (1, "got no uuid and no minor")),
+        (
+            "bert",
+            ["--format", "kkm_ibeacon", "--address", ADDRESS],
+            (1, "got no uuid and no major and no minor"),
+        ),
         ("bert", ["--address", ADDRESS, "--format", "ela", "--key"], (2, "the only one that takes a key")),
         ("bert", ["--address", ADDRESS, "--from-scan"], (2, "--from-scan: expected alone")),
         ("bert", [], (2, "expected --from-scan, or --address")),
@@ -260,7 +273,7 @@ def test_what_does_not_outlive_a_boot_is_said(capsys: pytest.CaptureFixture[str]
 def test_what_names_a_tag_can_be_given_as_an_option() -> None:
     """All settings that the table has for it, by their own names; not what its presses mean."""
     known = {setting.key for setting in of("tag") if not setting.key.endswith("_on")}
-    assert known - {"key_credential", "lost_after", "beep"} == SETTINGS.keys()
+    assert known - {"key_credential", "lost_after", "beep", "on_air"} == SETTINGS.keys()
 
 
 # --- remove -------------------------------------------------------------------------------------------------

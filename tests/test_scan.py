@@ -103,6 +103,18 @@ def test_an_identity_that_is_there_when_the_scan_begins_is_no_press_one_that_app
     assert [line.press for line in air.hear(advertisement(appears, later_s))] == [True]
 
 
+def test_a_tag_of_a_ready_made_format_is_heard_as_what_it_sends() -> None:
+    """Both its identities are its own, at whatever address; at rest it is no press, however late."""
+    named: dict[str, str | int] = {"uuid": UUID, "major": 1, "minor": 2}
+    tag = Tag(name="card", format="kontakt_ibeacon", identity=named, resting={**named, "minor": 7})
+    air = Air([tag])
+    air.hear(advertisement(stranger(1), 1000))
+    for data, press in ((BASE_IBEACON, False), (IBEACON, True)):
+        (line,) = air.hear(advertisement(Frame(address=OTHER, manufacturer_data={0x4C: data}), 1010))
+        assert line.report is not None
+        assert (line.tag, line.press, line.report.format) == (tag, press, "ibeacon")
+
+
 def test_each_slot_of_a_tag_has_its_line_also_when_one_advertisement_holds_two() -> None:
     air = Air(())
     both = Frame(address=TAG, manufacturer_data={0x4C: IBEACON}, service_data={eddystone.SERVICE: TELEMETRY})

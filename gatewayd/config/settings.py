@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from gatewayd.config import kinds
 from gatewayd.config.kinds import Kind, optional
 from gatewayd.core.model import Subject, TagEvent
-from gatewayd.core.tags import FAMILIES
+from gatewayd.core.tags import FORMATS
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -114,21 +114,25 @@ RADIO_CANARY: Final = _add("radio", "canary", optional(kinds.ADDRESS), "",
     "The address of an owned tag that stays near and always advertises: where it is silent and nobody else is"
     " heard either, the radio is deaf.")
 
-TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FAMILIES), "bthome",
+TAG_FORMAT: Final = _add("tag", "format", kinds.choice(*FORMATS), "bthome",
     "How the tag advertises. Only bthome with a key proves itself; the others can be copied by anyone.")
 TAG_ADDRESS: Final = _add("tag", "address", optional(kinds.ADDRESS), "",
-    "The tag's address; not with ibeacon, which is known by an identity. eddystone may have it beside its"
-    " own, for the telemetry of the tag (presence, battery): never for a press.")
+    "The tag's address; not with ibeacon and *_ibeacon, which are known by an identity. eddystone may have it"
+    " beside its own, for the telemetry of the tag (presence, battery): never for a press.")
 TAG_UUID: Final = _add("tag", "uuid", optional(kinds.UUID), "",
-    "ibeacon: the identity that appears when the tag is pressed; with major and minor.")
+    "ibeacon and *_ibeacon: the identity that appears when the tag is pressed, of kontakt_ibeacon the one it"
+    " has at rest; with major and minor.")
 TAG_MAJOR: Final = _add("tag", "major", optional(kinds.whole(0, 65535)), "",
-    "ibeacon: likewise.")
+    "Likewise.")
 TAG_MINOR: Final = _add("tag", "minor", optional(kinds.whole(0, 65535)), "",
-    "ibeacon: likewise.")
+    "Likewise.")
 TAG_NAMESPACE: Final = _add("tag", "namespace", optional(kinds.hexadecimal(20)), "",
     "eddystone: the identity that appears when the tag is pressed, 20 hex digits; with instance.")
 TAG_INSTANCE: Final = _add("tag", "instance", optional(kinds.hexadecimal(12)), "",
     "eddystone: likewise, 12 hex digits.")
+TAG_ON_AIR: Final = _add("tag", "on_air", optional(kinds.duration("1s", "10min")), "",
+    "eddystone, ibeacon and *_ibeacon: how long the identity is on the air after a press, as set in the tag."
+    " Silent for longer, it appears anew: a press. Not set: 30s, 10s for kontakt_ibeacon.")
 TAG_KEY_CREDENTIAL: Final = _add("tag", "key_credential", optional(kinds.CREDENTIAL), "",
     "bthome: the systemd credential that holds the tag's key, 32 hex digits or 16 bytes. Without it the"
     " tag still raises alarms, marked as unproved.")

@@ -9,10 +9,10 @@ from typing import Final
 from gatewayd.config import settings
 from gatewayd.config.credentials import CredentialError, read_tag_key
 from gatewayd.config.layers import Layers
-from gatewayd.config.problem import Place, Problem
+from gatewayd.config.problem import Entry, Place, Problem
 from gatewayd.config.settings import Setting
-from gatewayd.core.model import Tag, TagEvent
-from gatewayd.core.tags import FAMILIES, bthome, eddystone, itag
+from gatewayd.core.model import ON_AIR_S, Tag, TagEvent
+from gatewayd.core.tags import FORMATS, bthome, eddystone, itag, slots
 
 _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
     setting.key: setting
@@ -27,12 +27,14 @@ _IDENTITY: Final[Mapping[str, Setting[str | int | None]]] = {
 }
 # What tells a tag of each format from all others. All of it must be set, and nothing of another format.
 IDENTIFIED_BY: Final = {
-    name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FAMILIES.items()
+    name: tuple(_IDENTITY[key] for key in family.identified_by) for name, family in FORMATS.items()
 }
 # What each format may have of these: Eddystone's telemetry carries no identity, and is known by an address.
 _TAKEN: Final = IDENTIFIED_BY | {
     eddystone.NAME: (*IDENTIFIED_BY[eddystone.NAME], settings.TAG_ADDRESS),
 }
+# Only of these it matters how long they are on the air: the others say what they mean.
+ON_AIR_FORMATS: Final = tuple(name for name, family in FORMATS.items() if family.on_air_s is not None)
 # What a press may mean but an alarm.
 _NO_ALARM: Final = (
     settings.TAG_TEST_ON,
@@ -55,6 +57,7 @@ def check_tags(layers: Layers) -> Iterator[Problem]:
             yield from _check_shared(layers, section, owners)
             yield from _check_key(layers, section)
             yield from _check_beep(layers, section)
+            yield from _check_on_air(layers, section)
         yield from _check_events(layers, section)
 
 
@@ -79,18 +82,29 @@ def _check_identity(layers: Layers, section: str, place: Place) -> Iterator[Prob
 def _check_shared(
     layers: Layers, section: str, owners: dict[tuple[object, ...], tuple[str, Place]]
 ) -> Iterator[Problem]:
-    """Find a tag that another section has already. `owners` collects each identity's section and place."""
+    """Find a tag that another section has already. `owners` collects what each is known by, and its place."""
+    for entry, names in _known_by(layers, section):
+        held = [owners.setdefault(name, (section, entry.place)) for name in names]
+        other = next((each for each in held if each[0] != section), None)
+        if other is not None:
+            what = "an address" if entry.key == settings.TAG_ADDRESS.key else "an identity"
+            yield Problem.of(entry, f"{what} of its own", f"that of [{other[0]}] ({other[1]})")
+
+
+def _known_by(layers: Layers, section: str) -> Iterator[tuple[Entry, list[tuple[object, ...]]]]:
+    """Tell what a tag has to itself, each with the line that sets it: an address, an identity or two.
+
+    All formats of a family have their identities in common.
+    """
     tag_format = layers.value(settings.TAG_FORMAT, section)
-    identity = IDENTIFIED_BY[tag_format]
-    for each in (identity, *((setting,) for setting in _TAKEN[tag_format] if setting not in identity)):
-        entry = layers.entry(each[0], section)
-        values = tuple(layers.value(setting, section) for setting in each)
-        if None in values or entry is None:
-            continue
-        owner, place = owners.setdefault(values, (section, entry.place))
-        if owner != section:
-            what = "an address" if each[0] is settings.TAG_ADDRESS else "an identity"
-            yield Problem.of(entry, f"{what} of its own", f"that of [{owner}] ({place})")
+    entry, address = layers.entry(settings.TAG_ADDRESS, section), layers.value(settings.TAG_ADDRESS, section)
+    if entry and address is not None and settings.TAG_ADDRESS in _TAKEN[tag_format]:
+        yield entry, [(address,)]
+    named_by, identity = IDENTIFIED_BY[tag_format], _identity(layers, section, tag_format)
+    entry = layers.entry(named_by[0], section)
+    if entry and identity is not None and len(identity) == len(named_by):
+        both = slots.pressed(tag_format, identity), slots.resting(tag_format, identity)
+        yield entry, [tuple(each.values()) for each in both if each is not None]
 
 
 def _check_key(layers: Layers, section: str) -> Iterator[Problem]:
@@ -107,6 +121,14 @@ def _check_beep(layers: Layers, section: str) -> Iterator[Problem]:
         yield Problem.of(
             entry, f"format = {BEEPING_FORMAT} with it, the only one that can be told", tag_format
         )
+
+
+def _check_on_air(layers: Layers, section: str) -> Iterator[Problem]:
+    entry = layers.entry(settings.TAG_ON_AIR, section)
+    tag_format = layers.value(settings.TAG_FORMAT, section)
+    if entry and tag_format not in ON_AIR_FORMATS:
+        expected = f"format = {' or '.join(ON_AIR_FORMATS)} with it, which are known by an identity"
+        yield Problem.of(entry, expected, tag_format)
 
 
 def _check_events(layers: Layers, section: str) -> Iterator[Problem]:
@@ -182,11 +204,14 @@ def _tag(layers: Layers, section: str, key: bytes | None) -> Tag:
     others = {setting: layers.value(setting, section) for setting in _NO_ALARM}
     alarms = layers.value(settings.TAG_ALARM_ON, section)
     address = layers.value(settings.TAG_ADDRESS, section)
+    identity = _identity(layers, section, tag_format)
     return Tag(
         name=section.removeprefix("tag "),
         format=tag_format,
         address=address,
-        identity=_identity(layers, section, tag_format),
+        identity=identity and slots.pressed(tag_format, identity),
+        resting=identity and slots.resting(tag_format, identity),
+        on_air_s=layers.value(settings.TAG_ON_AIR, section) or FORMATS[tag_format].on_air_s or ON_AIR_S,
         key=key,
         key_expected=layers.entry(settings.TAG_KEY_CREDENTIAL, section) is not None,
         worker=layers.value(settings.TAG_WORKER, section),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 # A JSON value as it lies in a message body. An `Instant` is allowed anywhere in it: `payload` renders it as
 # RFC 3339 when the message is published, `payload.dump`/`payload.load` carry it unharmed through the outbox.
@@ -125,6 +125,11 @@ class TagReport:
         return next((event for event in self.buttons if event is not TagEvent.NONE), TagEvent.NONE)
 
 
+# The usual advertising time of an alarm slot (KKM, Blue Charm: 30 s at 400 ms); inside it a tag ignores its
+# button.
+ON_AIR_S: Final = 30.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
     """A tag assigned to this gateway: one `[tag NAME]` section."""
@@ -132,7 +137,9 @@ class Tag:
     name: str
     format: str
     address: str | None = None  # upper case; or else `identity`, or with it: for what carries none
-    identity: Mapping[str, str | int] | None = None
+    identity: Mapping[str, str | int] | None = None  # on the air when it is pressed
+    resting: Mapping[str, str | int] | None = None  # the identity it has while nobody presses, where known
+    on_air_s: float = ON_AIR_S  # how long its identity is on the air after a press
     key: bytes | None = field(default=None, repr=False)
     key_expected: bool = False  # a key is configured, whether or not it could be read
     worker: str | None = None  # a reference, never a name
@@ -143,6 +150,11 @@ class Tag:
     checkout_on: frozenset[TagEvent] = frozenset()
     lost_after_s: float = 60.0
     beep: bool = False  # it tells its wearer how far the alarm has come
+
+    @property
+    def calls(self) -> bool:
+        """Whether any press of it means something. If none does, it is only looked for."""
+        return any((self.alarm_on, self.test_on, self.cancel_on, self.duress_on, self.checkout_on))
 
     @property
     def feedback(self) -> str:

@@ -18,7 +18,8 @@ One activation of a button is heard many times, and some of it again much later.
    heartbeats, with the wrong key configured, raises at once and goes on: that cannot be overlooked.)
 5. A frame with neither packet id nor counter is a press on the rising edge: its event was not heard for
    `EVENT_SILENCE_S`, or a frame with no event, or another event, came between. So is an identity on the air
-   (iBeacon, Eddystone), silent for longer than `IDENTITY_SILENCE_S`. What comes once for each press
+   (iBeacon, Eddystone), silent for longer than it is there after a press (`Tag.on_air_s`); one that a tag has
+   at rest (`Tag.resting`) only shows that the tag is there. What comes once for each press
    (`TagReport.once`: a notification over a connection) is a press, however soon after another.
 6. A frame that counts presses (`TagReport.presses`) is a press when its count is another than the last one of
    its kind of press, and either the button is used now or that count was heard `COUNT_SILENCE_S` before at
@@ -54,9 +55,6 @@ from gatewayd.core.tags import readable
 # A burst of copies comes every 0.1 to 1 s: after 10 s of silence it has ended. A press within 10 s of another
 # is counted on the same alarm and would change nothing.
 EVENT_SILENCE_S: Final = 10.0
-# The longest usual advertising time of an alarm slot (KKM, Blue Charm: 30 s at 400 ms); inside it a tag
-# ignores its button.
-IDENTITY_SILENCE_S: Final = 30.0
 # A tag that counts sends every few seconds, pressed or not: heard so lately, it was here when it was pressed.
 COUNT_SILENCE_S: Final = 30.0
 
@@ -76,7 +74,7 @@ def observe(
     elif report.once:
         new = True
     elif frame is None:
-        edge, new = _next_edge(edge, report, heard)
+        edge, new = _next_edge(edge, tag, report, heard)
     else:
         new = _is_new(frames, kind, frame)
         frames = frames if frames.get(kind) == frame else {**frames, kind: frame}
@@ -109,7 +107,7 @@ def observe(
         intent=intent,
         button=button,
         auth=auth,
-        format=report.format,
+        format=tag.format,
         worker=tag.worker,
         counter=number,
         press_key=None if number is None else f"{tag.name}-{key}",
@@ -196,10 +194,12 @@ def _number(report: TagReport) -> tuple[int | None, str]:
     return number, str(number if report.packet_id is None else report.packet_id)
 
 
-def _next_edge(edge: Edge | None, report: TagReport, heard: Instant) -> tuple[Edge | None, bool]:
+def _next_edge(edge: Edge | None, tag: Tag, report: TagReport, heard: Instant) -> tuple[Edge | None, bool]:
     """Rule 5: the edge after `report`, and whether it rises now."""
+    if report.identity is not None and report.identity == tag.resting:
+        return edge, False
     if report.identity is not None:
-        content, silence_s = "identity", IDENTITY_SILENCE_S
+        content, silence_s = "identity", tag.on_air_s
     elif not report.buttons:
         return edge, False  # telemetry: it says nothing of the button
     elif report.event is TagEvent.NONE:

@@ -4,7 +4,7 @@ A tag is known by its address, or by the whole identity it advertises (iBeacon, 
 it has then. Identities are compared as bytes of the frame, so nobody else's frame is decoded. Eddystone
 telemetry carries no identity: it is of the tag that has an address beside its identity, and nothing else that
 this address sends is. One device may be two tags: what it says at rest by its address, its slot of a press by
-the identity, which counts first.
+the identity, which counts first. One tag may have two identities: when it is pressed, and at rest.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ class Roster:
         for tag in tags:
             if tag.address is not None:
                 self._addresses[tag.address] = tag
-            if tag.identity is not None and tag.format == ibeacon.NAME:
-                self._ibeacons[_ibeacon(tag.identity)] = tag
-            elif tag.identity is not None:
-                self._eddystones[_eddystone(tag.identity)] = tag
+            for identity in (tag.identity, tag.resting):
+                if identity is not None and ibeacon.IDENTIFIED_BY[0] in identity:
+                    self._ibeacons[_ibeacon(identity)] = tag
+                elif identity is not None:
+                    self._eddystones[_eddystone(identity)] = tag
 
     def find(self, advertisement: Advertisement) -> Tag | None:
         """The tag that sent `advertisement`; None when it is not one of ours."""

@@ -15,8 +15,9 @@ from gatewayd.core.model import Auth, Body, ClockSource, Instant, Json
 
 # Below the 34 min in which heartbeats every 8 s use up 256 packet ids, and rare enough for an SD card.
 SAVE_EVERY_S: Final = 600.0
-# While an edge is on the air its last hearing is saved more often, a third of the silence that ends it, so
-# that a restart in the middle of a burst does not raise it again; for as long as bursts last (60 to 90 s).
+# While an edge is on the air its last hearing is saved more often, a third of the silence that ends most,
+# so that a restart in the middle of a burst does not raise it again; for as long as bursts last (60 to 90 s).
+# Where less silence ends it the burst is shorter, too: what was saved with the press is enough.
 BURST_SAVE_EVERY_S: Final = 10.0
 BURST_S: Final = 120.0
 

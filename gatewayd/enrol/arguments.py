@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 SETTINGS: Final = {
     "address": "the tag's, such as C4:11:22:33:44:55",
     "format": "how it advertises; default bthome",
-    "uuid": "ibeacon: of the slot that is on the air when the button is pressed",
-    "major": "ibeacon: likewise",
-    "minor": "ibeacon: likewise",
-    "namespace": "eddystone: likewise",
+    "uuid": "ibeacon and *_ibeacon: of the slot that is on the air when pressed; kontakt_ibeacon: at rest",
+    "major": "likewise",
+    "minor": "likewise",
+    "namespace": "eddystone: of the slot that is on the air when pressed",
     "instance": "eddystone: likewise",
     "worker": "who wears it: a reference that the desk knows, never a name",
 }

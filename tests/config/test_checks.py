@@ -1,5 +1,8 @@
 """What must hold between settings, and that one fault is told once."""
 
+import re
+from pathlib import Path
+
 import pytest
 from configuring import errors, loaded
 
@@ -155,7 +158,8 @@ def test_a_tag_without_what_tells_it_from_others_is_an_error() -> None:
 
 def test_an_identity_of_another_format_is_an_error() -> None:
     assert error(TAG + "uuid = f7826da6-4fa2-4e98-8024-bc5b71e0893e").endswith(
-        "format = ibeacon with it, got bthome"
+        "format = ibeacon or kontakt_ibeacon or kkm_ibeacon or minew_ibeacon or feasycom_ibeacon with it,"
+        " got bthome"
     )
     assert error(IBEACON + "address = C4:11:22:33:44:55").endswith(
         "format = bthome or eddystone or ela or itag or kontakt or minew or moko with it, got ibeacon"
@@ -212,6 +216,54 @@ def test_two_tags_with_one_address_are_an_error_that_names_both() -> None:
     )
     assert error(EDDYSTONE, EDDYSTONE.replace("[tag e]", "[tag f]")).endswith(
         "expected an identity of its own, got that of [tag e] (1.conf:3)"
+    )
+
+
+KONTAKT = IBEACON.replace("[tag b]", "[tag k]").replace("= ibeacon", "= kontakt_ibeacon")
+
+
+@pytest.mark.parametrize(
+    ("digit", "kind"),
+    [("e", "ibeacon"), ("f", "kkm_ibeacon"), ("d", "kontakt_ibeacon"), ("f", "kontakt_ibeacon")],
+    ids=["at rest", "pressed", "pressed it is what another is at rest", "and the other way round"],
+)
+def test_two_formats_do_not_share_an_identity(digit: str, kind: str) -> None:
+    """Neither that of a press nor that at rest, whichever section comes first."""
+    other = IBEACON.replace("0893e", f"0893{digit}").replace("= ibeacon", f"= {kind}")
+    assert error(KONTAKT, other).endswith("expected an identity of its own, got that of [tag k] (1.conf:3)")
+    assert error(other, KONTAKT).endswith("expected an identity of its own, got that of [tag b] (1.conf:3)")
+
+
+def test_the_identity_at_rest_is_the_only_one_that_kontakt_shows() -> None:
+    """A third UUID is free, and so is the same with another minor."""
+    assert errors(KONTAKT, IBEACON.replace("0893e", "08930")) == []
+    assert errors(KONTAKT, IBEACON.replace("minor = 2", "minor = 3")) == []
+    card = loaded(KONTAKT).config.tags[0]
+    named = {"uuid": "f7826da6-4fa2-4e98-8024-bc5b71e0893e", "major": 1, "minor": 2}
+    assert (card.resting, card.identity) == (named, {**named, "uuid": f"{named['uuid']}"[:-1] + "f"})
+    assert (card.format, card.on_air_s) == ("kontakt_ibeacon", 10.0)
+
+
+def test_the_sections_to_paste_are_a_good_configuration() -> None:
+    """Those of docs/tags.md, all together; the slot at rest calls nobody."""
+    text = (Path(__file__).parents[2] / "docs" / "tags.md").read_text(encoding="utf-8")
+    (sections,) = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
+    calls = {tag.name: tag.calls for tag in loaded(sections).config.tags}
+    assert [name for name, does in calls.items() if not does] == ["nurse-6-rest", "nurse-7-rest"]
+    assert len(calls) > 5
+
+
+def test_how_long_an_identity_is_on_the_air() -> None:
+    """As its format has it, unless it is set; nobody else's is asked for."""
+    assert [tag.on_air_s for tag in loaded(IBEACON, EDDYSTONE).config.tags] == [30.0, 30.0]
+    assert loaded(KONTAKT + "on_air = 2min").config.tags[0].on_air_s == 120.0
+    assert loaded(KONTAKT + "on_air =").config.tags[0].on_air_s == 10.0
+    assert error(IBEACON + "on_air = 999ms").endswith(
+        "expected a duration from 1s to 10min (ms, s, min, h or d), or nothing, got 999ms"
+    )
+    assert error(TAG + "on_air = 30s").endswith(
+        "expected format = eddystone or ibeacon or kontakt_ibeacon or kkm_ibeacon or minew_ibeacon or"
+        " feasycom_ibeacon with it, which are known by an identity, got bthome"
     )
 
 

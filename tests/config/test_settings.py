@@ -14,7 +14,7 @@ from gatewayd.config.model import Broker, GpsdSource, SerialSource
 from gatewayd.config.settings import SECTIONS, SETTINGS, Setting
 from gatewayd.config.tags import IDENTIFIED_BY
 from gatewayd.core.model import Tag, TagEvent
-from gatewayd.core.tags import FAMILIES
+from gatewayd.core.tags import FORMATS
 
 ETC = Path(__file__).parents[2] / "etc" / "gatewayd"
 
@@ -88,7 +88,7 @@ def test_the_defaults_of_a_tag_are_those_of_its_value() -> None:
 
 
 def test_every_format_of_tags_can_be_configured() -> None:
-    assert set(IDENTIFIED_BY) == set(FAMILIES)
+    assert set(IDENTIFIED_BY) == set(FORMATS)
 
 
 @pytest.mark.parametrize("text", ["yes", "true", "on", "1", "YES", "True"])

@@ -548,7 +548,7 @@ def test_ops_refuse_to_cancel(world: World) -> None:
 
 
 def test_a_request_heard_again_after_a_kill_has_the_same_id_and_a_later_one_another(world: World) -> None:
-    """A packet id comes round: hours later the same key is another request, refused or raised again before."""
+    """A packet id comes round: hours later, refused or raised again, the same key is another request."""
     alarm = world.press()
     before = world.alarms
     world.press(intent=Intent.CANCEL, press_key="t-1:2")

@@ -9,11 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gatewayd.core.model import Auth, ClockSource, Instant, Mode, Press, Presses, Tag, TagEvent, TagReport
+from gatewayd.core.model import (
+    ON_AIR_S,
+    Auth,
+    ClockSource,
+    Instant,
+    Mode,
+    Press,
+    Presses,
+    Tag,
+    TagEvent,
+    TagReport,
+)
 from gatewayd.core.presence import (
     COUNT_SILENCE_S,
     EVENT_SILENCE_S,
-    IDENTITY_SILENCE_S,
     PACKET_IDS,
     observe,
 )
@@ -346,8 +356,41 @@ def test_an_identity_that_appears_is_a_press() -> None:
     first = ear.hear(HERE)
     assert first is not None
     assert (first.event, first.auth, first.press_key) == (PRESS, Auth.NONE, None)
-    assert [ear.hear(HERE, after_s=IDENTITY_SILENCE_S) for _ in range(3)] == [None, None, None]
-    assert ear.hear(HERE, after_s=IDENTITY_SILENCE_S + 0.1) is not None
+    assert [ear.hear(HERE, after_s=ON_AIR_S) for _ in range(3)] == [None, None, None]
+    assert ear.hear(HERE, after_s=ON_AIR_S + 0.1) is not None
+
+
+@pytest.mark.parametrize("on_air_s", [1.0, 60.0, 600.0])
+def test_an_identity_appears_after_as_long_as_its_slot_is_on_the_air(on_air_s: float) -> None:
+    """A hole of that length in a burst is none; a longer silence ended it."""
+    ear = Ear(replace(BEACON, on_air_s=on_air_s))
+    assert ear.hear(HERE) is not None
+    assert ear.hear(HERE, after_s=on_air_s) is None
+    assert ear.hear(HERE, after_s=on_air_s + 0.1) is not None
+
+
+def test_what_a_tag_has_on_the_air_at_rest_shows_that_it_is_there() -> None:
+    """It is no press, ends none and does not draw it out; the alarm names the configured format."""
+    resting: dict[str, str | int] = {"uuid": "11" * 16, "major": 1, "minor": 2}
+    tag = replace(BEACON, format="kontakt_ibeacon", identity=HERE.identity, resting=resting, on_air_s=10.0)
+    ear, rest = Ear(tag), TagReport(format="ibeacon", identity=resting)
+    assert ear.hear(rest) is None
+    assert ear.presence.last_seen == ear.now
+    press = ear.hear(HERE)
+    assert press is not None
+    assert (press.event, press.format) == (PRESS, "kontakt_ibeacon")
+    assert [ear.hear(rest, after_s=5), ear.hear(HERE, after_s=5), ear.hear(rest, after_s=5)] == [None] * 3
+    assert ear.presence.last_seen == ear.now
+    assert ear.hear(HERE, after_s=5.1) is not None
+
+
+def test_a_slot_at_rest_that_has_a_section_of_its_own_calls_nobody() -> None:
+    """It appears and goes with its wearer: it is seen."""
+    ear = Ear(replace(BEACON, alarm_on=frozenset()))
+    assert not ear.tag.calls
+    assert BEACON.calls
+    assert [ear.hear(HERE, after_s=100) for _ in range(3)] == [None] * 3
+    assert ear.presence.last_seen == ear.now
 
 
 def test_two_reports_of_one_instant_are_one_press() -> None:
@@ -362,7 +405,7 @@ def test_telemetry_is_neither_press_nor_silence() -> None:
     telemetry = TagReport(format="eddystone", battery_mv=2900)
     assert ear.hear(telemetry) is None
     assert ear.hear(HERE) is not None
-    assert ear.hear(telemetry, after_s=IDENTITY_SILENCE_S) is None
+    assert ear.hear(telemetry, after_s=ON_AIR_S) is None
     assert ear.presence.battery_mv == 2900
     assert ear.hear(HERE, after_s=0.1) is not None
 
@@ -393,7 +436,7 @@ def test_a_restart_in_the_middle_of_a_burst_does_not_raise_it_again() -> None:
     ear = Ear(BEACON)
     ear.hear(HERE)
     ear.restart()
-    assert ear.hear(HERE, after_s=IDENTITY_SILENCE_S) is None
+    assert ear.hear(HERE, after_s=ON_AIR_S) is None
 
 
 @pytest.mark.parametrize(
@@ -659,7 +702,7 @@ class IdentityTag(RuleBasedStateMachine):
     @precondition(lambda self: self.left_s <= 0)
     @rule(silent_s=st.floats(0.1, 10_000))
     def press(self, silent_s: float) -> None:
-        self.mono_s += IDENTITY_SILENCE_S + silent_s
+        self.mono_s += ON_AIR_S + silent_s
         self.left_s, self.raised = 30.0, False
         self.hear()
 

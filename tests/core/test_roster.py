@@ -88,6 +88,19 @@ def test_of_an_address_beside_an_identity_the_telemetry_counts_alone(data: str, 
     assert Roster([tag, BEACON]).find(beacon(1, 3)) is None
 
 
+def test_a_tag_is_found_by_what_it_says_at_rest_too() -> None:
+    """Both identities are its own; nobody else's is, not even a neighbour's."""
+    tag = Tag(
+        name="card",
+        format="kontakt_ibeacon",
+        identity={"uuid": UUID[:-1] + "f", "major": 1, "minor": 2},
+        resting={"uuid": UUID, "major": 1, "minor": 2},
+    )
+    roster = Roster([tag])
+    assert roster.find(beacon(1, 2)) is roster.find(beacon(1, 2, UUID[:-1] + "f")) is tag
+    assert roster.find(beacon(1, 3)) is roster.find(beacon(1, 2, UUID[:-1] + "0")) is None
+
+
 def test_an_identity_counts_before_the_address() -> None:
     """A device whose frame at rest is assigned by address, and whose pressed slot by its identity."""
     device = Tag(name="device", format="minew", address=STRANGER)

@@ -14,6 +14,7 @@ from noise import heard as heard_at
 from gatewayd.core.model import Advertisement, Auth, TagEvent, TagReport
 from gatewayd.core.tags import (
     FAMILIES,
+    FORMATS,
     bthome,
     decode,
     describe,
@@ -24,6 +25,7 @@ from gatewayd.core.tags import (
     kontakt,
     minew,
     moko,
+    slots,
 )
 from gatewayd.core.tags.text import (
     parse_address,
@@ -155,6 +157,45 @@ def judge(data: bytes, key: bytes | None) -> TagReport | None:
         if report is not None:
             json.dumps(describe(report), allow_nan=False)
     return decode(advertisement, key=key)
+
+
+@pytest.mark.parametrize("name", slots.ON_AIR_S)
+def test_a_ready_made_format_claims_no_frame_of_its_own(name: str) -> None:
+    """Whose slot it is the frame does not say: it is an iBeacon, and is read as one."""
+    frame = heard({}, {ibeacon.COMPANY: BEACON})
+    assert decode(frame, format=name) == decode(frame) == decode(frame, format="ibeacon")
+    assert decode(heard({"0": b""}), format=name) is None
+    assert name not in FAMILIES
+    assert FORMATS[name].identified_by == ibeacon.IDENTIFIED_BY
+
+
+def test_how_long_a_slot_is_on_the_air() -> None:
+    """As the makers set it; what is not known by an identity has none."""
+    assert {name: family.on_air_s for name, family in FORMATS.items() if family.on_air_s is not None} == {
+        "ibeacon": 30.0,
+        "eddystone": 30.0,
+        "kontakt_ibeacon": 10.0,
+        "kkm_ibeacon": 30.0,
+        "minew_ibeacon": 30.0,
+        "feasycom_ibeacon": 30.0,
+    }
+
+
+@pytest.mark.parametrize(("at_rest", "pressed"), [("23", "24"), ("29", "2a"), ("2f", "20"), ("ff", "f0")])
+def test_kontakts_last_digit_is_one_higher_when_pressed(at_rest: str, pressed: str) -> None:
+    """F is followed by 0, and nothing is carried; all else is the same."""
+    uuid = "cdca0d93-8d39-454a-8816-e603a14847"
+    identity: dict[str, str | int] = {"uuid": uuid + at_rest, "major": 1, "minor": 2}
+    assert slots.pressed("kontakt_ibeacon", identity) == {**identity, "uuid": uuid + pressed}
+    assert slots.resting("kontakt_ibeacon", identity) == identity
+
+
+@pytest.mark.parametrize("name", ["ibeacon", "eddystone", "kkm_ibeacon", "minew_ibeacon", "feasycom_ibeacon"])
+def test_what_other_slots_say_at_rest_is_not_known(name: str) -> None:
+    """They are configured with the identity of a press."""
+    identity: dict[str, str | int] = {"uuid": "f" * 32, "major": 1, "minor": 2}
+    assert slots.pressed(name, identity) == identity
+    assert slots.resting(name, identity) is None
 
 
 @given(frames, st.sampled_from((None, KEY, b"")))

@@ -293,6 +293,7 @@ class IBeacon(Tag):
     """KKM, Blue Charm, Feasycom: a slot on the air for 30 s, every 0.4 s, when pressed."""
 
     family = "ibeacon"
+    configured_as = "ibeacon"
     numbered = False
     bursts_s = (30.0,)
     copy_s = 0.4
@@ -304,22 +305,39 @@ class IBeacon(Tag):
         self._uuid = dice.randbytes(16)
 
     def configuration(self) -> str:
-        who = f"[tag {self.name}]\nworker = {self.worker}\nformat = ibeacon\n"
-        return f"{who}uuid = {UUID(bytes=self._uuid)}\nmajor = 1\nminor = 513\n"
+        who = f"[tag {self.name}]\nworker = {self.worker}\nformat = {self.configured_as}\n"
+        return f"{who}uuid = {UUID(bytes=self._uuid)}\nmajor = 1\nminor = 513\n{self.section}"
 
     def pressed(self, since_s: float) -> list[Frame]:
-        return [self._frame("here", None, {0x004C: b"\x02\x15" + self._uuid + b"\x00\x01\x02\x01\xc5"})]
+        return [self._shows("here", self._uuid)]
+
+    def _shows(self, says: str, uuid: bytes) -> Frame:
+        return self._frame(says, None, {0x004C: b"\x02\x15" + uuid + b"\x00\x01\x02\x01\xc5"})
+
+
+class LongIBeacon(IBeacon):
+    """The same, set to be on the air for a minute."""
+
+    section = "on_air = 60s\n"
+    bursts_s = (60.0,)
+    deaf_s = 60.5
 
 
 class KontaktBeacon(IBeacon):
-    """Kontakt: the UUID's last digit and one, for 10 s; it says something else at rest."""
+    """Kontakt: what the maker's app shows at rest, and beside it for 10 s the UUID's last digit and one."""
 
+    configured_as = "kontakt_ibeacon"
     bursts_s = (10.0,)
     rest_s = 1.0
+    deaf_s = 10.5
+
+    def pressed(self, since_s: float) -> list[Frame]:
+        last = self._uuid[-1]
+        uuid = self._uuid[:-1] + bytes((last & 0xF0 | (last + 1) & 0x0F,))
+        return [self._shows("here", uuid), replace(self._shows("rest", self._uuid), own=False)]
 
     def at_rest(self, since_s: float) -> list[Frame]:
-        resting = self._uuid[:-1] + bytes((self._uuid[-1] ^ 1,))
-        return [self._frame("rest", None, {0x004C: b"\x02\x15" + resting + b"\x00\x01\x02\x01\xc5"})]
+        return [self._shows("rest", self._uuid)]
 
 
 class Eddystone(Tag):
@@ -352,6 +370,7 @@ class Minew(IBeacon):
     """B10, E8: the information frame for presence, and a slot that is assigned beside it."""
 
     family = "minew"
+    configured_as = "minew_ibeacon"
     rest_s = 5.0
 
     def configuration(self) -> str:
@@ -373,6 +392,7 @@ MODELS: Final[tuple[Callable[[str, str, random.Random], Tag], ...]] = (
     Ela,
     Kontakt,
     IBeacon,
+    LongIBeacon,
     KontaktBeacon,
     Eddystone,
     Minew,

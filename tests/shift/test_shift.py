@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -61,6 +62,17 @@ def _by_counter(report: Any) -> tuple[int | None, str]:
     return number, key if report.counter is None else str(report.counter)
 
 
+_EDGE: Final = presence._next_edge
+
+
+def _on_air_for(on_air_s: float) -> Any:
+    return lambda edge, tag, *heard: _EDGE(edge, replace(tag, on_air_s=on_air_s), *heard)
+
+
+def _at_rest(edge: Any, tag: Any, *heard: Any) -> Any:
+    return _EDGE(edge, replace(tag, resting=None), *heard)
+
+
 MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
     "copies count": (presence, "_repeats", _never),
     "an id that was there before is a copy": (
@@ -71,8 +83,10 @@ MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
     "a recording is proof": (presence, "_kind", _every_proof),
     "a restart forgets": (TagPresence, "from_json", _no_memory),
     "every triggered frame is a press": (presence, "_next_count", _counted_once),
-    "silence is short": (presence, "IDENTITY_SILENCE_S", 1.0),
-    "silence is long": (presence, "IDENTITY_SILENCE_S", 300.0),
+    "a slot is soon off the air": (presence, "_next_edge", _on_air_for(1.0)),
+    "a slot is long on the air": (presence, "_next_edge", _on_air_for(300.0)),
+    "a slot of a minute is there for half of it": (presence, "_next_edge", _on_air_for(30.0)),
+    "what is said at rest is a press": (presence, "_next_edge", _at_rest),
     "an event's silence is short": (presence, "EVENT_SILENCE_S", 0.2),
     "an event's silence is long": (presence, "EVENT_SILENCE_S", 300.0),
     "a count is believed after hours": (presence, "COUNT_SILENCE_S", 1e9),

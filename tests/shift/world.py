@@ -37,6 +37,9 @@ class Press:
     forged: bool = False
     reached: dict[str, list[float]] = field(default_factory=dict)  # by gateway: frames not lost in the air
     untellable: set[str] = field(default_factory=set)  # gateways to which its frame said nothing new
+    doubted: set[str] = field(
+        default_factory=set
+    )  # gateways that lost the time, which alone tells its copies
 
 
 @dataclass(slots=True, kw_only=True)
@@ -311,6 +314,7 @@ class Shift:
         def come_back() -> None:
             if reboots:
                 site.machine.boot(wrong_s=self.now_s - died_s)
+                self._doubt(site)
                 self._after(self.dice.uniform(5, 60), site.machine.learn_time)
             site.start()
             self._after(self.dice.uniform(0.05, 0.5), site.scan)
@@ -318,6 +322,12 @@ class Shift:
             self._after(5 + self.dice.expovariate(1 / self._faults_s), lambda: self._daemon_fault(site))
 
         self._after(down_s, come_back)
+
+    def _doubt(self, site: Site) -> None:
+        """What is still on the air without a number may as well have been pressed anew meanwhile."""
+        for worn in self._worn:
+            if worn.press is not None and not worn.tag.numbered and worn.press.until_s > self.now_s:
+                worn.press.doubted.add(site.name)
 
     def _night(self) -> None:
         """Hours in which nothing is on the air; then some tags repeat what they said before."""

@@ -22,7 +22,8 @@ from typing import Final
 
 import pytest
 
-from gatewayd.core.presence import EVENT_SILENCE_S, IDENTITY_SILENCE_S
+from gatewayd.core.model import ON_AIR_S
+from gatewayd.core.presence import EVENT_SILENCE_S
 from gatewayd.core.tags import ibeacon
 from gatewayd.core.topic import Kind
 from gatewayd.sim.tag import BTHOME, Frame
@@ -219,7 +220,7 @@ async def test_the_radio_drops_no_repeats_while_the_daemon_scans(rig: Rig, claim
 
 BURST_S: Final = 1.5  # 15 copies; two bursts fit well into one scan of bluetoothd's, which lasts 10 s
 BETWEEN_BURSTS_S: Final = 0.5
-SILENCE_S: Final = max(EVENT_SILENCE_S, IDENTITY_SILENCE_S) + 3.0
+SILENCE_S: Final = max(EVENT_SILENCE_S, ON_AIR_S) + 3.0
 PASSED_ON_S: Final = 2.0  # from the air to the daemon, amply
 TRIES: Final = 5  # to have two bursts in one scan
 IDENTITY: Final = "identity"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from gatewayd.core.model import Advertisement, TagEvent, TagReport
-from gatewayd.core.tags import bthome, eddystone, ela, ibeacon, itag, kontakt, minew, moko
+from gatewayd.core.model import ON_AIR_S, Advertisement, TagEvent, TagReport
+from gatewayd.core.tags import bthome, eddystone, ela, ibeacon, itag, kontakt, minew, moko, slots
 
 Decoder: TypeAlias = Callable[[Advertisement, bytes | None], TagReport | None]
 
@@ -20,12 +20,20 @@ class Family(NamedTuple):
 
     decode: Decoder
     identified_by: tuple[str, ...]  # the settings that tell one of its tags from all others
+    on_air_s: float | None = None  # how long an identity is on the air after a press; None: it has none
 
 
-# By the name used in `[tag NAME] format` and in every message. A new family is a module, named here.
+# What frames are said to be. A new family is a module, named here.
 FAMILIES: Final[Mapping[str, Family]] = {
-    family.NAME: Family(family.decode, family.IDENTIFIED_BY)
+    family.NAME: Family(
+        family.decode, family.IDENTIFIED_BY, None if "address" in family.IDENTIFIED_BY else ON_AIR_S
+    )
     for family in (bthome, eddystone, ela, ibeacon, itag, kontakt, minew, moko)
+}
+# By the name used in `[tag NAME] format` and in every alarm: the families, and what is ready-made of them.
+FORMATS: Final[Mapping[str, Family]] = {
+    **FAMILIES,
+    **{name: FAMILIES[ibeacon.NAME]._replace(on_air_s=on_air_s) for name, on_air_s in slots.ON_AIR_S.items()},
 }
 
 
@@ -35,13 +43,13 @@ def decode(
     format: str | None = None,  # noqa: A002 - the word of the configuration and of every message
     key: bytes | None = None,
 ) -> TagReport | None:
-    """What `advertisement` says in `format`, or in the first format that claims it; None when none does.
+    """What `advertisement` says in `format`, or in the first family that claims it; None when none does.
 
     `key` is the tag's AES-128 key (16 bytes) where it encrypts. A frame that the key does not open is
     claimed, with `auth` FAILED.
     """
     if format is not None:
-        return FAMILIES[format].decode(advertisement, key)
+        return FORMATS[format].decode(advertisement, key)
     for family in FAMILIES.values():
         report = family.decode(advertisement, key)
         if report is not None:
