@@ -415,8 +415,9 @@ async def test_a_vehicle_does_not_stand_where_a_depot_does(room: Room) -> None:
 
 async def test_a_press_told_over_a_connection_is_one_however_soon_after_another(room: Room) -> None:
     """Each notification came once: the second of two is counted, though it says the same."""
+    room.gateway.configure(configured("[tag connected]\nformat = itag\naddress = C4:11:22:33:44:66\n"))
     for _ in range(2):
-        room.gateway.on_report(TAG_NAME, itag.notified(b"\x01"), room.now_s)
+        room.gateway.on_report("connected", itag.notified(b"\x01"), room.now_s)
     (raised,) = room.disk.events("raised")
     assert raised["tag"]["format"] == "itag"
     assert json.loads(room.disk.records[ALARM][raised["alarm"]])["presses"] == 2
