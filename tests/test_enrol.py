@@ -26,6 +26,7 @@ from gatewayd.enrol import files
 from gatewayd.enrol.arguments import SETTINGS
 from gatewayd.enrol.find import MORE_S, find
 from gatewayd.scan.heard import SETTLE_S, Line
+from gatewayd.scan.show import SETTLING
 from gatewayd.sim.air import COPY_EVERY_S
 from gatewayd.sim.bluez import BlueZ
 from gatewayd.sim.tag import Frame, SimulatedTag
@@ -37,6 +38,7 @@ WRONG = KEY[::-1]
 BEACON = bytes.fromhex("0215 00112233445566778899aabbccddeeff 0001 0002 c5")
 NEIGHBOUR = "C4:11:22:33:44:77"
 SETTINGS_OF_RADIO = RadioSettings(enabled=True, adapters=(), canary=None)
+PROMPT = "press the button"
 MEMORY = Path("/dev/shm")
 START_S = 30.0  # of a process, on a machine that is busy
 
@@ -356,7 +358,14 @@ class Person:
         """Begin to wait for a press."""
         anna = Tag(name="anna", format="bthome", address=OTHER)
         return asyncio.create_task(
-            find(SETTINGS_OF_RADIO, (anna,), START_S, say=self.said.append, is_meant=self.is_meant)
+            find(
+                SETTINGS_OF_RADIO,
+                (anna,),
+                START_S,
+                say=self.said.append,
+                prompt=PROMPT,
+                is_meant=self.is_meant,
+            )
         )
 
 
@@ -374,7 +383,8 @@ async def test_a_tag_that_is_not_meant_is_passed_over(bluez: BlueZ) -> None:
     assert (await finding).address == ADDRESS
     assert person.asked == [NEIGHBOUR, ADDRESS]
     assert bluez.calls.count("StartDiscovery") == 2  # the neighbour interrupts the listening no more
-    assert person.said == ["anna was pressed, which is assigned already"]
+    said = [line for line in person.said if line not in {SETTLING, PROMPT}]
+    assert said == ["anna was pressed, which is assigned already"]
 
 
 async def test_two_tags_pressed_at_once_are_not_guessed_between(bluez: BlueZ) -> None:
@@ -388,6 +398,31 @@ async def test_two_tags_pressed_at_once_are_not_guessed_between(bluez: BlueZ) ->
     await hear(bluez, first, tag.press())
     assert (await finding).address == ADDRESS
     assert person.asked == [ADDRESS]
+
+
+async def test_a_tag_silent_at_rest_is_found_alone_on_the_air_and_pressed_at_once(bluez: BlueZ) -> None:
+    """Whoever presses when told to is heard; nothing else is on the air before."""
+    person = Person(meant=ADDRESS)
+    finding = person.find()
+    await person.until(PROMPT)
+    await hear(bluez, Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON}))
+    assert (await finding).address == ADDRESS
+    assert person.said == [SETTLING, PROMPT]
+
+
+async def test_who_declines_a_tag_is_told_when_to_press_the_other(bluez: BlueZ) -> None:
+    """Once the radio scans again, and without listening first: what is always there is known."""
+    person = Person(meant=ADDRESS)
+    finding = person.find()
+    await person.until(PROMPT)
+    await hear(bluez, Frame(address=NEIGHBOUR, manufacturer_data={0x4C: BEACON[:-3] + b"\x00\x09\xc5"}))
+    async with asyncio.timeout(START_S):
+        while person.said.count(PROMPT) < 2:  # noqa: ASYNC110 -- it has no event
+            await asyncio.sleep(0.02)
+    await hear(bluez, Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON}))
+    assert (await finding).address == ADDRESS
+    assert person.asked == [NEIGHBOUR, ADDRESS]
+    assert person.said == [SETTLING, PROMPT, PROMPT]
 
 
 async def test_of_a_tag_with_two_slots_the_one_is_taken_that_counts(bluez: BlueZ) -> None:
@@ -465,6 +500,7 @@ async def at_terminal(
 async def enrol_at_terminal(bluez: BlueZ, site: Path, tag: SimulatedTag) -> str:
     """Press, answer, mistype the key, type it; return all that was shown."""
     async with at_terminal(site, "bert", "--from-scan", "--worker", "w-7") as (terminal, process):
+        await terminal.until(SETTLING)
         await terminal.until("press the button of the tag that is to be bert")
         await hear(bluez, tag.press())
         await terminal.until(f"pressed: address {ADDRESS} (bthome, proof: needs its key, -60 dBm)")
@@ -540,9 +576,9 @@ async def test_a_script_gives_the_key_by_the_standard_input(bluez: BlueZ, site: 
 
 
 async def test_an_identity_that_appears_becomes_its_section(bluez: BlueZ, site: Path) -> None:
-    """What the tag always sends is there first and is no press."""
+    """What the tag always sends is there first and is no press; the time to press counts from the prompt."""
     always = Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON[:-3] + b"\x00\x09\xc5"})
-    process = await in_script(site, "bert", "--from-scan")
+    process = await in_script(site, "bert", "--from-scan", "--seconds", str(SETTLE_S))
     await hear(bluez, always, for_s=SETTLE_S + 3)
     await hear(bluez, Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON}))
     out, err = await process.communicate()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gatewayd.config.layers import Layers
 from gatewayd.config.load import assemble
-from gatewayd.core.model import Advertisement, Tag
+from gatewayd.core.model import ON_AIR_S, Advertisement, Tag
 from gatewayd.core.tags import eddystone, minew, moko
 from gatewayd.scan import scan
 from gatewayd.scan.heard import DEVICES, SETTLE_S, SLOTS, STRANGERS_PER_S, TELL_EVERY_S, Air, Line
@@ -21,6 +21,8 @@ from gatewayd.scan.show import (
     HEADINGS,
     LIT_S,
     NEW,
+    SETTLED,
+    SETTLING,
     LiveView,
     PlainView,
     cells,
@@ -95,6 +97,7 @@ def test_what_changes_all_the_time_is_told_now_and_then() -> None:
 
 def test_an_identity_that_is_there_when_the_scan_begins_is_no_press_one_that_appears_is() -> None:
     air = Air(())
+    air.begin(1000)
     beacon = Frame(address=TAG, manufacturer_data={0x4C: BASE_IBEACON})
     appears = Frame(address=TAG, manufacturer_data={0x4C: IBEACON})
     assert [line.press for line in air.hear(advertisement(beacon, 1000))] == [False]
@@ -108,11 +111,31 @@ def test_a_tag_of_a_ready_made_format_is_heard_as_what_it_sends() -> None:
     named: dict[str, str | int] = {"uuid": UUID, "major": 1, "minor": 2}
     tag = Tag(name="card", format="kontakt_ibeacon", identity=named, resting={**named, "minor": 7})
     air = Air([tag])
-    air.hear(advertisement(stranger(1), 1000))
+    air.begin(1000)
     for data, press in ((BASE_IBEACON, False), (IBEACON, True)):
         (line,) = air.hear(advertisement(Frame(address=OTHER, manufacturer_data={0x4C: data}), 1010))
         assert line.report is not None
         assert (line.tag, line.press, line.report.format) == (tag, press, "ibeacon")
+
+
+def test_an_identity_that_is_the_first_thing_heard_is_a_press_once_the_scan_has_run_for_a_while() -> None:
+    """In a quiet place a tag that is silent at rest is all there is."""
+    air = Air(())
+    air.begin(1000)
+    appears = Frame(address=TAG, manufacturer_data={0x4C: IBEACON})
+    assert [line.press for line in air.hear(advertisement(appears, 1020))] == [True]
+
+
+def test_an_identity_heard_too_soon_is_a_press_when_it_appears_again() -> None:
+    """Also one heard before the radio said that it scans; that a scan was replaced begins nothing anew."""
+    air = Air(())
+    appears = Frame(address=TAG, manufacturer_data={0x4C: IBEACON})
+    assert [line.press for line in air.hear(advertisement(appears, 999))] == [False]
+    air.begin(1000)
+    assert air.hear(advertisement(appears, 1010)) == []
+    again_s = 1010 + ON_AIR_S + 1
+    air.begin(again_s)
+    assert [line.press for line in air.hear(advertisement(appears, again_s))] == [True]
 
 
 def test_each_slot_of_a_tag_has_its_line_also_when_one_advertisement_holds_two() -> None:
@@ -393,6 +416,24 @@ def test_the_live_table_lights_a_pressed_tag_for_a_while_and_offers_its_section(
         view.close()
 
 
+def test_the_live_table_says_when_to_press() -> None:
+    pytest.importorskip("rich", reason="rich draws the live table; it is optional")
+    from rich.console import Console  # noqa: PLC0415 - optional
+
+    view = LiveView(Air(()), io.StringIO())
+    pictures = []
+    try:
+        for over in (False, True):
+            view.settle(over=over)
+            console = Console(file=io.StringIO(), width=80)
+            with console.capture() as capture:
+                console.print(view.draw())
+            pictures.append([text in capture.get() for text in (SETTLING, SETTLED)])
+    finally:
+        view.close()
+    assert pictures == [[True, False], [False, True]]
+
+
 def test_the_live_table_says_of_a_press_whose_tag_it_is_when_it_is_assigned() -> None:
     assert pressed(line_of(SimulatedTag(TAG).press(), Tag(name="anna", format="bthome", address=TAG))) == [
         "",
@@ -435,6 +476,24 @@ async def test_it_hears_an_encrypted_press_and_a_stranger(
     assert said[0]["auth"] == "ok"
     assert KEY.hex() not in out + err
     assert not bluez.discovering
+
+
+async def test_it_says_when_to_press_and_then_an_identity_alone_on_the_air_is_a_press(
+    bluez: BlueZ, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tag that is silent at rest, in a place where nothing else is heard."""
+    listening = asyncio.create_task(
+        scan(config=tmp_path, credentials=None, seconds=SETTLE_S + 4, as_json=True)
+    )
+    err = ""
+    async with asyncio.timeout(SETTLE_S + 4):
+        while SETTLED not in err:
+            await asyncio.sleep(0.02)
+            err += capsys.readouterr().err
+    assert err.index(SETTLING) < err.index(SETTLED)
+    await burst(bluez, Frame(address=TAG, manufacturer_data={0x4C: IBEACON}), 0.5)
+    assert await listening == 0
+    assert [json.loads(line)["press"] for line in capsys.readouterr().out.splitlines()] == [True]
 
 
 async def test_it_ends_well_when_it_is_interrupted(

@@ -133,8 +133,9 @@ def _heard(options: Options, site: Site) -> NewTag:
         _say(f"pressed: {described(line)}")
         return _confirmed(options.name)
 
-    _say(f"press the button of the tag that is to be {options.name}, close to the gateway")
-    line = asyncio.run(find(config.radio, config.tags, options.seconds, say=_say, is_meant=is_meant))
+    prompt = f"press the button of the tag that is to be {options.name}, close to the gateway"
+    finding = find(config.radio, config.tags, options.seconds, say=_say, prompt=prompt, is_meant=is_meant)
+    line = asyncio.run(finding)
     report, frame = line.report, line.frame
     if report is None or frame is None:  # it has a line of its own, so it was heard and is known
         raise AssertionError
@@ -167,10 +168,7 @@ def _confirmed(name: str) -> bool:
     answer = sys.stdin.readline()
     if not answer:
         raise RefusedError("expected y or n, got the end of the input")
-    if answer.strip().lower() in {"y", "yes"}:
-        return True
-    _say("then press yours")
-    return False
+    return answer.strip().lower() in {"y", "yes"}
 
 
 def _next(site: Site, *, restart: bool) -> None:

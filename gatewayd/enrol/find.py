@@ -15,7 +15,7 @@ from gatewayd.core.model import Tag
 from gatewayd.enrol.files import RefusedError
 from gatewayd.scan.heard import Air, Line
 from gatewayd.scan.run import listen
-from gatewayd.scan.show import proof
+from gatewayd.scan.show import SETTLING, proof
 
 # Somebody else's tag may be pressed in the same moment: as long as a person takes to press, and a burst to be
 # heard.
@@ -23,11 +23,16 @@ MORE_S: Final = 1.5
 
 
 class _Pressed:
-    """A view that keeps what was pressed, but for what is `not_meant`: addresses."""
+    """A view that says `prompt`, and keeps what was pressed, but for what is `not_meant`: addresses."""
 
-    def __init__(self, say: Callable[[str], None], not_meant: Collection[str]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], prompt: str, seconds: float, not_meant: Collection[str]
+    ) -> None:
         self.lines: dict[str, Line] = {}  # by address
         self._say = say
+        self._prompt = prompt
+        self._seconds = seconds
+        self._prompted_s: float | None = None
         self._not_meant = not_meant
         self._known: set[str] = set()
         self._began_s: float | None = None
@@ -48,6 +53,11 @@ class _Pressed:
     def say(self, text: str) -> None:
         """What the radio says is for those who look for a fault."""
 
+    def settle(self, *, over: bool) -> None:
+        self._say(self._prompt if over else SETTLING)
+        if over:
+            self._prompted_s = monotonic()
+
     def tick(self, now_s: float) -> None:
         """Nothing to draw."""
 
@@ -55,7 +65,10 @@ class _Pressed:
         """Nothing to close."""
 
     def enough(self) -> bool:
-        return self._began_s is not None and monotonic() - self._began_s >= MORE_S
+        """Whether somebody pressed, or had the time to."""
+        if self._began_s is not None:
+            return monotonic() - self._began_s >= MORE_S
+        return self._prompted_s is not None and monotonic() - self._prompted_s >= self._seconds
 
 
 async def find(
@@ -64,21 +77,23 @@ async def find(
     seconds: float,
     *,
     say: Callable[[str], None],
+    prompt: str,
     is_meant: Callable[[Line], bool],
 ) -> Line:
     """Return the tag that was pressed and `is_meant`; the radio listens up to `seconds` for each press.
 
-    `say` tells a person what happens. Of several tags that are pressed at once none is taken: each must be
-    pressed alone. Raises RefusedError where no press comes, and KeyboardInterrupt.
+    They count from the `prompt`, which is said once a press of any kind would be told. `say` tells a person
+    what happens. Of several tags that are pressed at once none is taken: each must be pressed alone.
+    Raises RefusedError where no press comes, and KeyboardInterrupt.
     """
     air = Air(tags)  # one for all rounds: the rest of a burst is no second press
     not_meant: set[str] = set()
     while True:
-        pressed, began_s = _Pressed(say, not_meant), monotonic()
-        failure = await listen(settings, air, pressed, seconds, pressed.enough)
+        pressed = _Pressed(say, prompt, seconds, not_meant)
+        failure = await listen(settings, air, pressed, None, pressed.enough)
         if failure is not None:
             raise RefusedError(failure)
-        if not pressed.enough() and monotonic() - began_s < seconds:
+        if not pressed.enough():
             raise KeyboardInterrupt
         lines = list(pressed.lines.values())
         if not lines:

@@ -30,7 +30,8 @@ STALE_S: Final = 60.0
 TELL_EVERY_S: Final = 1.0
 # Other people's devices change their addresses all the time; so many new lines a second can still be read.
 STRANGERS_PER_S: Final = 5
-# An identity heard so soon may have been on the air all the time: beacons advertise every second or two.
+# An identity heard so soon after the radio began may have been on the air all the time: beacons advertise
+# every second or two. It counts from the radio, not from the first advertisement: that may be the press.
 SETTLE_S: Final = 5.0
 UNHEARD_DBM: Final = -128  # below what a radio can report
 
@@ -84,16 +85,23 @@ class Air:
         """`tags`: those assigned to this gateway, which are called by name and read with their keys."""
         self._roster = Roster(tags)
         self._devices: dict[str, dict[str, Line]] = {}  # by address and slot
-        self._began_s: float | None = None
+        self._began_s: float | None = None  # when the radio first scanned
         self._strangers_since_s = 0.0
         self._strangers_told = 0
+
+    def begin(self, now_s: float) -> None:
+        """The radio scans, `now_s` on CLOCK_MONOTONIC: the settling time counts from the first such call."""
+        if self._began_s is None:
+            self._began_s = now_s
+
+    def settled(self, now_s: float) -> bool:
+        """Whether what is always there was heard by now, so that an identity that appears is a press."""
+        return self._began_s is not None and now_s - self._began_s >= SETTLE_S
 
     def hear(self, advertisement: Advertisement) -> list[Line]:
         """Take in an advertisement; return the lines worth telling now: new ones, changed ones, presses."""
         if not _was_sent(advertisement):
             return []
-        if self._began_s is None:
-            self._began_s = advertisement.heard_s
         tag = self._roster.find(advertisement)
         reports = _decoded(advertisement, tag)
         slots = self._devices.setdefault(advertisement.address, {})
@@ -146,7 +154,7 @@ class Air:
         now_s = advertisement.heard_s
         known_as = tag or Tag(name=advertisement.address, format=report.format)
         presence, press = observe(presence, known_as, report, _instant(now_s), advertisement.rssi_dbm)
-        was_there = report.identity is not None and now_s - (self._began_s or now_s) < SETTLE_S
+        was_there = report.identity is not None and not self.settled(now_s)
         return presence, press is not None and not was_there
 
     def _may_tell(self, line: Line) -> bool:

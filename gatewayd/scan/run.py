@@ -100,6 +100,7 @@ class _Listening:
         self._waiting: deque[Line] = deque(maxlen=WAITING)
         self._stop = asyncio.Event()
         self._scans = False
+        self._settled = False
         self._failure: str | None = None
 
     async def run(self, settings: RadioSettings, seconds: float | None) -> str | None:
@@ -140,10 +141,22 @@ class _Listening:
             self._failure = f"{hearing.detail}{in_progress}"
             self._stop.set()
             return
-        self._scans = True
+        if not self._scans:
+            self._scans = True
+            self._begin(time.monotonic())
         self._view.say(hearing.detail)
+
+    def _begin(self, now_s: float) -> None:
+        """The radio scans: what is always there is to be heard before anybody is to press."""
+        self._air.begin(now_s)
+        if not self._air.settled(now_s):
+            self._view.settle(over=False)
 
     def _show(self) -> None:
         while self._waiting:
             self._view.tell(self._waiting.popleft())
-        self._view.tick(time.monotonic())
+        now_s = time.monotonic()
+        if self._scans and not self._settled and self._air.settled(now_s):
+            self._settled = True
+            self._view.settle(over=True)
+        self._view.tick(now_s)

@@ -10,7 +10,7 @@ from gatewayd.config.problem import shown
 from gatewayd.config.tags import tag_section
 from gatewayd.core.model import TagEvent
 from gatewayd.core.tags import describe, readable
-from gatewayd.scan.heard import Air, Line
+from gatewayd.scan.heard import SETTLE_S, Air, Line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,6 +22,8 @@ NAME_CHARACTERS: Final = 24  # more of a name is not shown
 OFFERED: Final = 100  # sections; nobody enrols more tags at once, and a flood of them fills no memory
 PRESSED: Final = "*"
 NEW: Final = "(new)"  # a tag that could be assigned; no tag can be called that
+SETTLING: Final = f"listening for {SETTLE_S:g} s to what is always there: press only after that"
+SETTLED: Final = "now press"
 _BATTERY: Final = {"battery_pct": " %", "battery_mv": " mV"}
 # Shown, but not as "says".
 _ELSEWHERE: Final = frozenset({"format", "event", "encrypted", "authenticated", "auth", *_BATTERY})
@@ -126,6 +128,9 @@ class View(Protocol):
     def say(self, text: str) -> None:
         """Show what is not from the air."""
 
+    def settle(self, *, over: bool) -> None:
+        """Show that it listens to what is always there, or that this is over and one may press."""
+
     def tick(self, now_s: float) -> None:
         """Draw; called some times a second."""
 
@@ -145,6 +150,9 @@ class JsonView:
 
     def say(self, text: str) -> None:
         self._err.write(f"{text}\n")
+
+    def settle(self, *, over: bool) -> None:
+        self.say(SETTLED if over else SETTLING)
 
     def tick(self, now_s: float) -> None:
         del now_s
@@ -176,6 +184,9 @@ class PlainView:
     def say(self, text: str) -> None:
         self._err.write(f"{text}\n")
 
+    def settle(self, *, over: bool) -> None:
+        self.say(SETTLED if over else SETTLING)
+
     def tick(self, now_s: float) -> None:
         del now_s
         self._out.flush()
@@ -199,6 +210,7 @@ class LiveView:
         self._air = air
         self._now_s = 0.0
         self._said = ""
+        self._when: list[str] = []  # when to press
         self._pressed: list[str] = []  # what to do about the tag that was pressed last
         self._console = Console(file=out)
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self.draw)
@@ -210,6 +222,9 @@ class LiveView:
 
     def say(self, text: str) -> None:
         self._said = text
+
+    def settle(self, *, over: bool) -> None:
+        self._when = [SETTLED if over else SETTLING]
 
     def tick(self, now_s: float) -> None:
         self._now_s = now_s
@@ -225,7 +240,7 @@ class LiveView:
         from rich.table import Column, Table  # noqa: PLC0415 - optional
         from rich.text import Text  # noqa: PLC0415 - optional
 
-        paste = self._pressed
+        paste = [*self._pressed, *self._when]
         # 80 columns hold all but the last, which gives way.
         columns = (Column(heading, no_wrap=heading != HEADINGS[-1]) for heading in HEADINGS)
         picture = Table(*columns, expand=True, box=None, padding=(0, 1, 0, 0))
