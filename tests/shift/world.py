@@ -270,10 +270,14 @@ class Shift:
         if heard and not press.untellable:
             self._recordings.append((worn, worn.tag.pressed(0.0)[0]))
 
-    def _replay(self) -> None:
-        worn, frame = self.dice.choice(self._recordings)
+    def _replay(self, chosen: tuple[Worn, Frame] | None = None) -> None:
+        worn, frame = chosen or self.dice.choice(self._recordings)
         if worn.renewed:
             return
+        if self.now_s < worn.heard_s + SPACE_S:  # nobody could tell of which of the two a moment is
+            self._after(SPACE_S, lambda: self._replay((worn, frame)))
+            return
+        worn.heard_s = self.now_s
         press = Press(tag=worn.tag, stream="", began_s=self.now_s, until_s=self.now_s, forged=True)
         self.presses.append(press)
         for _ in range(3):
