@@ -152,6 +152,69 @@ def test_a_radio_that_is_deaf_for_less_than_a_second_was_so_in_that_second() -> 
     assert said(found, 101.5).verdict is Verdict.COVERED
 
 
+def spans(record: Record) -> list[tuple[int, str]]:
+    (block,) = record.blocks(at(1_000.0))
+    return [(span.from_s, span.hearing) for span in block.spans]
+
+
+def test_of_a_second_the_worst_is_kept() -> None:
+    """A scan that is replaced is deaf, then unproven until it hears, all within half a second."""
+    kept = record()
+    kept.known(99.1)
+    kept.radio(ear("deaf", 100.2, "the scan is dead"))
+    kept.radio(ear("unproven", 100.5, "unproven: not yet"))
+    assert spans(kept) == [(0, "hears"), (100, "deaf"), (101, "unproven")]
+    kept.radio(ear("hears", 100.9))
+    beats(kept, 101, 200)
+    assert spans(kept) == [(0, "hears"), (100, "deaf"), (101, "hears")]
+    assert [said(kept, at_s).verdict for at_s in (100, 100.99, 101)] == [
+        Verdict.COULD_NOT_HEAR,
+        Verdict.COULD_NOT_HEAR,
+        Verdict.COVERED,
+    ]
+
+
+def test_a_silence_that_is_told_from_the_second_of_a_deafness_leaves_it_there() -> None:
+    """Nothing was heard since that scan began: unproven from then on, and deaf before."""
+    kept = record()
+    kept.known(99.1)
+    kept.radio(ear("deaf", 100.2, "the scan is dead"))
+    kept.radio(ear("hears", 100.9))
+    kept.radio(ear("unproven", 161.0, "unproven: silence"))
+    assert spans(kept) == [(0, "hears"), (100, "deaf"), (101, "unproven")]
+
+
+def test_a_radio_that_comes_and_goes_all_the_time_was_deaf_in_each_second() -> None:
+    """Also where a deafness is one with that of the second before; and the record does not grow by it."""
+    kept = record()
+    for tenth in range(0, 100, 2):
+        kept.known(100 + tenth / 10)
+        kept.radio(ear("deaf", 100 + tenth / 10, "off"))
+        kept.radio(ear("hears", 100.1 + tenth / 10))
+    assert spans(kept) == [(0, "hears"), (100, "deaf"), (110, "hears")]
+
+
+def test_a_deafness_lasts_to_the_end_of_its_last_second() -> None:
+    """However long it was."""
+    kept = record()
+    kept.radio(ear("deaf", 100.0, "off"))
+    kept.radio(ear("hears", 110.9))
+    beats(kept, 111, 200)
+    assert [said(kept, at_s).verdict for at_s in (110.5, 111)] == [Verdict.COULD_NOT_HEAR, Verdict.COVERED]
+
+
+def test_a_deafness_within_the_second_in_which_a_block_ends_is_in_it() -> None:
+    """What follows it is the next block's."""
+    kept = record()
+    kept.known(100.1)
+    kept.radio(ear("deaf", 100.2, "off"))
+    kept.radio(ear("hears", 100.4))
+    kept.assign((TAG, OTHER), at(100.6))
+    first, second = kept.blocks(at(200.0))
+    assert [span.hearing for span in (*first.spans, *second.spans)] == ["hears", "deaf", "hears", "hears"]
+    assert [said(kept, at_s).verdict for at_s in (100.3, 101)] == [Verdict.COULD_NOT_HEAR, Verdict.UNKNOWN]
+
+
 def test_a_radio_that_comes_and_goes_without_hearing_anything_was_deaf_all_the_time() -> None:
     """That it scans again is no proof that it hears."""
     kept = record()

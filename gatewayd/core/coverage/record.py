@@ -7,7 +7,7 @@ Rules:
    when hearing was lost, and when the daemon stops; an ended block never again. What a power cut takes is the
    last ten minutes, and `answer` says of those that nothing is known.
 3. A radio that reports that it failed, or cannot prove any more that it hears, was so from the last second in
-   which anything was heard.
+   which anything was heard. Of a second in which it was several things the worst is kept.
 4. It is bounded: blocks whose end is known to be longer ago than `KEEP_S` go, and the oldest, when there are
    more than `BLOCKS_MAX` or all are larger than `LARGEST_BYTES`.
 """
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import inf
+from itertools import pairwise
+from math import ceil, inf
 from typing import Final
 
 from gatewayd.core.alarm.model import elapsed_s
@@ -34,6 +35,7 @@ KEEP_S: Final = 72 * 3600.0
 BLOCKS_MAX: Final = 500  # 72 of quiet days; the rest is for radios that come and go
 LARGEST_BYTES: Final = 1_200_000  # ten tags at the edge of hearing for 72 h (measured: 14 kB an hour)
 WHY_LENGTH: Final = 200  # characters of a reason
+_RANK: Final = {hearing: rank for rank, hearing in enumerate(Hearing)}  # best first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +97,11 @@ class Record:
         elif ear.hearing is not before and before is not Hearing.DEAF:
             since_s = min(since_s, self._known_s)
             self._lost = self._lost or ear.hearing is Hearing.DEAF
-        from_s, last = self._offset(since_s), self._spans[-1]
-        if ear.hearing is Hearing.HEARS and last.hearing is not Hearing.HEARS:
-            from_s = max(from_s, last.from_s + 1)  # what was lost within this second stays said of it
+        rank, offset_s = _RANK[ear.hearing], max(0.0, since_s - self._begin_s)
+        from_s = ceil(offset_s) if rank < _RANK[before] else int(offset_s)
+        for worse, after in pairwise(self._spans):
+            if _RANK[worse.hearing] > rank:
+                from_s = max(from_s, after.from_s)
         new = Span(from_s=from_s, hearing=ear.hearing, why=ear.why[:WHY_LENGTH])
         self._spans = [span for span in self._spans if span.from_s < new.from_s]
         if not self._spans or self._spans[-1].said != new.said:
