@@ -1,14 +1,17 @@
 """Several adapters: who hears with which, and how one is chosen."""
 
 import asyncio
+from collections.abc import AsyncIterator, Set
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from listening import HURRIED, SECOND, TAG, listening, press, until
+from listening import ANY_ADAPTER, CANARY, HURRIED, SECOND, STEPS, TAG, Ear, listening, press, until
 
 from gatewayd.config import model as config
 from gatewayd.core.model import ClockSource, Instant, State, Tag
 from gatewayd.core.presence import observe
+from gatewayd.core.recovery import Finding, Rung, Step
 from gatewayd.core.tag_record import TagPresence
 from gatewayd.core.tags import decode
 from gatewayd.edge.ble import Remedies, Timing
@@ -84,6 +87,82 @@ async def test_an_adapter_that_is_off_is_left_off_while_another_hears(bluez: Blu
         bluez.power(False, "hci1")
         bluez.unplug("hci0")
         await until(lambda: bluez.scanned == {"hci1"})
+
+
+def rung(finding: Finding, *rungs: Rung) -> Timing:
+    """In a hurry, but for one finding."""
+    return replace(HURRIED, ladder={**STEPS, finding: rungs})
+
+
+@asynccontextmanager
+async def one_off_on_purpose(
+    bluez: BlueZ,
+    settings: config.Radio = ANY_ADAPTER,
+    timing: Timing = HURRIED,
+    hears: Set[str] = frozenset({"hci1"}),
+) -> AsyncIterator[Ear]:
+    """hci0 is off from the start, hci1 and what else is plugged in hears."""
+    bluez.power(False, "hci0")
+    bluez.plug("hci1", SECOND)
+    async with listening(settings, timing, Remedies()) as ear:
+        await until(lambda: bluez.scanned == hears)
+        yield ear
+
+
+async def test_an_adapter_that_is_off_is_switched_on_when_the_one_that_hears_is_gone(bluez: BlueZ) -> None:
+    """Hearing comes first."""
+    async with one_off_on_purpose(bluez) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.unplug("hci1")
+        await until(lambda: bluez.scanned == {"hci0"})
+
+
+async def test_an_adapter_that_is_off_is_switched_on_when_no_scan_starts_with_the_other(bluez: BlueZ) -> None:
+    """It is still there, so there is no news of it: who looks out is told by the one that fails."""
+    async with one_off_on_purpose(bluez, timing=rung(Finding.REFUSED)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        bluez.errors["StartDiscovery"] = "org.bluez.Error.Failed"
+        bluez.end_discovery()
+        await until(lambda: "Set" in bluez.calls)
+        bluez.errors.clear()
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+
+
+async def test_an_adapter_that_is_off_is_switched_on_when_the_canary_shows_the_other_deaf(
+    bluez: BlueZ,
+) -> None:
+    """But not for a silence that proves nothing."""
+    settings = replace(ANY_ADAPTER, canary=CANARY)
+    async with one_off_on_purpose(bluez, settings, rung(Finding.CANARY_SILENT)) as ear:
+        await until(lambda: ear.detail.startswith("unproven: "))
+        await asyncio.sleep(1.0)
+        assert "Set" not in bluez.calls
+        await press(bluez, ear, SimulatedTag(CANARY))
+        bluez.deaf.add("hci1")
+        await until(lambda: bluez.scanned == {"hci0", "hci1"})
+        await press(bluez, ear, SimulatedTag(CANARY))
+
+
+async def test_an_adapter_that_is_off_stays_off_when_bluetoothd_was_down_for_long(bluez: BlueZ) -> None:
+    """It is not that one's trouble: the other scans again a moment later."""
+    on = Rung(step=Step.POWER_ON, after_s=2.0)
+    async with one_off_on_purpose(bluez, timing=rung(Finding.OFF, on)) as ear:
+        await press(bluez, ear, SimulatedTag(TAG))
+        await bluez.stop()
+        await asyncio.sleep(2.5)
+        await bluez.start()
+        await press(bluez, ear, SimulatedTag(TAG))
+        await asyncio.sleep(2.5)
+        assert (bluez.scanned, bluez.calls.count("Set")) == ({"hci1"}, 0)
+
+
+async def test_an_adapter_that_is_off_is_no_substitute_while_a_third_one_hears(bluez: BlueZ) -> None:
+    bluez.plug("hci2", "F0:00:00:00:00:03")
+    async with one_off_on_purpose(bluez, hears={"hci1", "hci2"}) as ear:
+        bluez.unplug("hci1")
+        await press(bluez, ear, SimulatedTag(TAG))
+        await asyncio.sleep(1.0)
+        assert (bluez.scanned, bluez.calls.count("Set")) == ({"hci2"}, 0)
 
 
 async def test_who_looks_out_for_an_adapter_asks_nothing_until_it_is_told(bluez: BlueZ) -> None:

@@ -175,7 +175,7 @@ class Bluetoothd:
     def __init__(self, bus: MessageBus, limit_s: float) -> None:
         self.monitor_active = False  # so the controller's duplicate filter is off
         self.ended: UnavailableError | None = None  # what ended our scan, as soon as bluetoothd says so
-        self.news = False  # of an adapter that came, went or was switched, or of another bluetoothd
+        self.news = False  # of an adapter that came, went or was switched, of another bluetoothd, or other
         self._bus = bus
         self._limit_s = limit_s
         self._path: str | None = None  # of the adapter that scans for us
@@ -259,7 +259,8 @@ class Bluetoothd:
         self._changed.clear()
 
     def nudge(self) -> None:
-        """End a `change` now."""
+        """There is other news: end a `change` now."""
+        self.news = True
         self._changed.set()
 
     async def register_monitor(self, path: str) -> str | None:

@@ -105,6 +105,9 @@ class Ear:
         self.adapter: Adapter | None = None  # that it scans with, or tries to
         self.path: str | None = None  # of the adapter, as it was last seen; None: it has none to mend
         self.hearing: Hearing | None = None  # None: nothing is known yet
+        self.trusted = False  # the canary: its silence would show that the radio is deaf
+        self.failing: Climb | None = None  # what is done about scans that fail
+        self.nudge: Callable[[], None] = lambda: None  # has it look again, at once
         self._choose = choose
         self._canary = canary
         self._on_advertisement = on_advertisement
@@ -120,10 +123,7 @@ class Ear:
         self._heard_s: float | None = None  # anything, since a scan failed, CLOCK_MONOTONIC
         self._canary_s: float | None = None  # likewise: the canary
         self._well_s: float | None = None  # when bluetoothd was last asked and said that it scans, likewise
-        self._trusted = False  # the canary: its silence would show that the radio is deaf
-        self._nudge: Callable[[], None] = lambda: None
         self._failures = 0  # in a row, without anything heard between
-        self._failing: Climb | None = None  # what is done about scans that fail
         self._silent: Climb | None = None  # what is done about a scan that hears nothing
 
     async def run(self) -> None:
@@ -139,7 +139,7 @@ class Ear:
         soon_s = self._timing.retry_s[0]
         try:
             async with connect(self._timing.call_s) as bluetoothd:
-                self._nudge = bluetoothd.nudge
+                self.nudge = bluetoothd.nudge
                 try:
                     return await self._scan(bluetoothd), soon_s
                 except UnavailableError as error:
@@ -167,10 +167,10 @@ class Ear:
         self._say(State.FAILED, str(error))
         self._failures = 0 if self._heard_s is not None else self._failures + 1
         now_s = time.monotonic()
-        if self._failing is None or self._heard_s is not None:
-            self._failing = Climb(since_s=now_s)
+        if self.failing is None or self._heard_s is not None:
+            self.failing = Climb(since_s=now_s)
         self._heard_s = self._canary_s = None
-        self._failing, step = self._climb(self._failing, error.finding, now_s)
+        self.failing, step = self._climb(self.failing, error.finding, now_s)
         return step, self._timing.retry_s[min(self._failures, len(self._timing.retry_s) - 1)]
 
     async def _look_out(self, bluetoothd: Bluetoothd, error: UnavailableError) -> None:
@@ -178,7 +178,7 @@ class Ear:
         self._say(State.FAILED, str(error))
         # One that had an adapter did not listen for others yet: it does so when it asks once more.
         until_s = time.monotonic() + (self._timing.look_out_s if self.path is None else 0.0)
-        self.path = self._usb = self._heard_s = self._canary_s = self._failing = self._silent = None
+        self.path = self._usb = self._heard_s = self._canary_s = self.failing = self._silent = None
         self._failures = 0
         while not bluetoothd.news and bluetoothd.connected and time.monotonic() < until_s:
             self._alive()
@@ -295,7 +295,7 @@ class Ear:
         # hearing, though its data are passed on like any other.
         if rssi_dbm is not None:
             if self._heard_s is None or (self._canary_s is None and address == self._canary):
-                self._nudge()
+                self.nudge()
             self._heard_s = now_s
             if address == self._canary:
                 self._canary_s = now_s
@@ -332,20 +332,20 @@ class Ear:
         """Say how the scan is, given that it runs since `began_s`; the step that it asks for."""
         now_s = time.monotonic()
         if now_s - began_s >= STEADY_S:
-            self._failing = None
+            self.failing = None
         shortcomings = []
         if no_monitor:
             shortcomings.append(
                 f"advertisement monitors are not available ({no_monitor}): repeated presses may be missed"
             )
         lacking = self._unheard(now_s)
-        self._trusted = trusted(
-            self._trusted, heard_s=self._heard_s, canary_s=self._canary_s, began_s=began_s,
+        self.trusted = trusted(
+            self.trusted, heard_s=self._heard_s, canary_s=self._canary_s, began_s=began_s,
             within_s=self._timing.canary_s,
         )  # fmt: skip
-        proof_s = self._timing.canary_s if self._trusted else self._timing.silence_s
+        proof_s = self._timing.canary_s if self.trusted else self._timing.silence_s
         if self._heard_s is not None and now_s - self._heard_s <= proof_s:
-            self._failing = self._silent = None
+            self.failing = self._silent = None
             if lacking:
                 shortcomings.append(f"hears others, but {lacking}: look at its battery")
             if shortcomings:
@@ -358,7 +358,7 @@ class Ear:
         self._say(State.DEGRADED, detail, until_s)
         if self._silent is None:
             self._silent = Climb(since_s=until_s)
-        finding = Finding.CANARY_SILENT if self._trusted else Finding.SILENT
+        finding = Finding.CANARY_SILENT if self.trusted else Finding.SILENT
         self._silent, step = self._climb(self._silent, finding, now_s)
         return step
 

@@ -1,7 +1,8 @@
 """The radio: one adapter or several, each with a scan and a ladder of recovery of its own.
 
 Every adapter that is on is used where none is configured: two hear what one misses, and one goes on where the
-other dies. What both hear is one press: core/presence compares what was said, not who heard it.
+other dies. One that was off from the start is left off while another scans, and switched on where none does.
+What both hear is one press: core/presence compares what was said, not who heard it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from gatewayd.config import model as config
 from gatewayd.core.health import Alive
-from gatewayd.core.model import Advertisement
+from gatewayd.core.model import Advertisement, State
 from gatewayd.core.recovery import Finding, Hearing, together
 from gatewayd.edge.ble.bluez import NONE_FREE, Adapter, UnavailableError, choose
 from gatewayd.edge.ble.ear import Concerns, Ear, Timing
@@ -25,6 +26,13 @@ def _everything(
     _rssi_dbm: int | None,
 ) -> bool:
     return True
+
+
+def _scans(ear: Ear) -> bool:
+    """Whether an ear has an adapter that hears, as far as is known: a quiet road is no failure."""
+    if ear.adapter is None or ear.hearing is None:
+        return ear.adapter is not None
+    return ear.hearing.proven or not (ear.trusted or ear.hearing.state is State.FAILED)
 
 
 class Radio:
@@ -67,6 +75,7 @@ class Radio:
         self._remedies = remedies
         self._timing = timing or Timing()
         self._ears: dict[Ear, str | None] = {}  # and the adapter each must have; None: any that is free
+        self._used: set[str] = set()  # addresses of adapters that were on; any other is off on purpose
         self._awaited: set[Ear] = set()  # those that made no progress since the last sign of life
         self._said: Hearing | None = None
         self._group: asyncio.TaskGroup
@@ -97,8 +106,13 @@ class Radio:
         others = [other for other in self._ears if other is not ear]
         taken = {other.adapter.address for other in others if other.adapter is not None}
         adapter = choose(adapters, self._ears[ear], taken)
-        if taken and ear.path is None and self._ears[ear] is None and not adapter.powered:
-            raise UnavailableError(NONE_FREE, Finding.TAKEN)  # somebody wants it off, and another hears
+        if adapter.powered:
+            self._used.add(adapter.address)
+        elif self._ears[ear] is None and others and adapter.address not in self._used:
+            if any(map(_scans, others)):
+                raise UnavailableError(NONE_FREE, Finding.TAKEN)  # somebody wants it off
+            if ear.path != adapter.path:
+                ear.failing = None  # it is switched on when no other scanned for long enough from now on
         if self._ears[ear] is None and adapter.powered and all(other.adapter for other in others):
             self._add(None)
         return adapter
@@ -117,7 +131,11 @@ class Radio:
             self._alive()
 
     def _tell(self) -> None:
-        """Report how all of them together are, on change."""
+        """Report how all of them together are, on change. Where none hears one that is off must do."""
+        if not any(map(_scans, self._ears)):
+            for ear in self._ears:
+                if ear.hearing and ear.hearing.detail == NONE_FREE:
+                    ear.nudge()
         each = [ear.hearing for ear in self._ears if ear.hearing and ear.hearing.detail != NONE_FREE]
         if not each:
             return
