@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -339,13 +340,15 @@ async def hear(bluez: BlueZ, *frames: Frame, for_s: float = 0.5) -> None:
 class Person:
     """Who is asked whether the tag that was pressed is the one, and who hears what is said."""
 
-    def __init__(self, meant: str) -> None:
+    def __init__(self, meant: str, *, thinks_s: float = 0.0) -> None:
+        self._thinks_s = thinks_s
         self.said: list[str] = []
         self.asked: list[str] = []
         self._meant = meant
 
     def is_meant(self, line: Line) -> bool:
         self.asked.append(line.address)
+        time.sleep(self._thinks_s)
         return line.address == self._meant
 
     async def until(self, text: str) -> None:
@@ -408,6 +411,17 @@ async def test_a_tag_silent_at_rest_is_found_alone_on_the_air_and_pressed_at_onc
     await hear(bluez, Frame(address=ADDRESS, manufacturer_data={0x4C: BEACON}))
     assert (await finding).address == ADDRESS
     assert person.said == [SETTLING, PROMPT]
+
+
+async def test_who_takes_long_to_decline_an_early_press_does_not_listen_meanwhile(bluez: BlueZ) -> None:
+    """What is always there is listened to anew: it would pass for the press else."""
+    person = Person(meant=ADDRESS, thinks_s=SETTLE_S)
+    finding = person.find()
+    await hear(bluez, SimulatedTag(NEIGHBOUR).press())
+    await person.until(PROMPT)
+    assert (person.said, person.asked) == ([SETTLING, SETTLING, PROMPT], [NEIGHBOUR])
+    await hear(bluez, SimulatedTag(ADDRESS).press())
+    assert (await finding).address == ADDRESS
 
 
 async def test_who_declines_a_tag_is_told_when_to_press_the_other(bluez: BlueZ) -> None:

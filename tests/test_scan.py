@@ -138,6 +138,18 @@ def test_an_identity_heard_too_soon_is_a_press_when_it_appears_again() -> None:
     assert [line.press for line in air.hear(advertisement(appears, again_s))] == [True]
 
 
+def test_a_radio_that_failed_before_it_knew_what_is_there_listens_anew() -> None:
+    """Time in which it did not scan settles nothing. Later on a failure does not matter."""
+    air = Air(())
+    air.begin(1000)
+    air.end(1001)
+    assert not air.settled(1100)
+    air.begin(1200)
+    assert (air.settled(1200 + SETTLE_S - 0.1), air.settled(1200 + SETTLE_S)) == (False, True)
+    air.end(1300)
+    assert air.settled(1301)
+
+
 def test_each_slot_of_a_tag_has_its_line_also_when_one_advertisement_holds_two() -> None:
     air = Air(())
     both = Frame(address=TAG, manufacturer_data={0x4C: IBEACON}, service_data={eddystone.SERVICE: TELEMETRY})

@@ -85,7 +85,7 @@ class Air:
         """`tags`: those assigned to this gateway, which are called by name and read with their keys."""
         self._roster = Roster(tags)
         self._devices: dict[str, dict[str, Line]] = {}  # by address and slot
-        self._began_s: float | None = None  # when the radio first scanned
+        self._began_s: float | None = None  # since when the radio scans, or did until it was settled
         self._strangers_since_s = 0.0
         self._strangers_told = 0
 
@@ -93,6 +93,11 @@ class Air:
         """The radio scans, `now_s` on CLOCK_MONOTONIC: the settling time counts from the first such call."""
         if self._began_s is None:
             self._began_s = now_s
+
+    def end(self, now_s: float) -> None:
+        """The radio scans no more: what is not settled yet is to be listened to anew."""
+        if not self.settled(now_s):
+            self._began_s = None
 
     def settled(self, now_s: float) -> bool:
         """Whether what is always there was heard by now, so that an identity that appears is a press."""

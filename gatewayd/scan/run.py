@@ -126,6 +126,7 @@ class _Listening:
                 loop.remove_signal_handler(number)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._air.end(time.monotonic())
             self._view.close()
         if not task.cancelled():
             task.result()  # the radio goes on for ever, so this raises what ended it
@@ -141,16 +142,18 @@ class _Listening:
             self._failure = f"{hearing.detail}{in_progress}"
             self._stop.set()
             return
-        if not self._scans:
-            self._scans = True
+        if hearing.state is State.FAILED:
+            self._air.end(time.monotonic())
+        else:
             self._begin(time.monotonic())
         self._view.say(hearing.detail)
 
     def _begin(self, now_s: float) -> None:
         """The radio scans: what is always there is to be heard before anybody is to press."""
         self._air.begin(now_s)
-        if not self._air.settled(now_s):
+        if not self._scans and not self._air.settled(now_s):
             self._view.settle(over=False)
+        self._scans = True
 
     def _show(self) -> None:
         while self._waiting:
