@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -182,13 +182,12 @@ def _early(view: View, visit: Visit, alarms: list[Event]) -> bool:
     return any(not _timed(view, visit, event.at_s) for event in alarms)
 
 
-def _begins_s(view: View, visit: Visit, at_s: float) -> float:
+def _begins_s(view: View, visit: Visit, at_s: float, *, as_: Collection[str] = ("open",)) -> float:
     """When it began, if it was told to begin only after that: its worker was still on another visit."""
     told = [
         message.happened_s
         for message in view.visits[visit.site, visit.id]
-        # One that begins less than a reminder before its end is told as that at once.
-        if message.body is not None and message.body["state"] in {"open", "reminded"}
+        if message.body is not None and message.body["state"] in as_
     ]
     return told[0] if told and told[0] > at_s else at_s
 
@@ -211,7 +210,8 @@ def _told(view: View, visit: Visit, state: str, due: Due) -> Iterator[Fall]:
     whole = view.up_all(site, due.at_s - 1, due.at_s + LATE_S)
     online = view.journal.throughout(site, Fact.ONLINE, due.at_s - 1, due.at_s + LATE_S)
     timed = _timed(view, visit, due.at_s)
-    late_start = state == "reminded" and _begins_s(view, visit, due.at_s) > due.at_s
+    # One that begins less than a reminder before its end is told as reminded at once.
+    late_start = state == "reminded" and _begins_s(view, visit, due.at_s, as_=("open", state)) > due.at_s
     wanted = due.until_s > due.at_s + LATE_S and whole and online and timed and not late_start
     if wanted and not any(abs(at_s - due.at_s) <= LATE_S for at_s in told):
         seen = ", ".join(f"{at_s - due.at_s:+.0f} s" for at_s in told) or "nothing"
